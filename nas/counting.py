@@ -1,0 +1,99 @@
+"""cost(): parameters and multiply-adds, of a graph in closed form or of any module by counting.
+
+Parameters are the trainable ones. Multiply-adds count convolution, linear and transposed convolution layers in one
+forward pass of one example through the inference graph; biases and element-wise work are not counted. Products between
+activations (attention) are counted apart.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas.graph import JOINS, Graph, Shape
+from nas.primitives import PRIMITIVES, Tally
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Trainable parameters, and multiply-adds of one forward pass of one example."""
+
+    params: int
+    macs: int
+    macs_attention: int = 0
+
+    def to_dict(self) -> dict[str, int]:
+        """The figures by name."""
+        return asdict(self)
+
+
+def cost(thing: Graph | nn.Module, *, input: Shape | None = None, affine: bool = True) -> Cost:
+    """The cost of a filled graph (closed form, no module is built) or of a module (counted on the meta device).
+
+    `input`: (channels, height, width) of one example; a graph knows its own. `affine`: whether batch norms have
+    parameters, for a graph. Raises ValueError if a module comes without `input`, or a size is illegal.
+    """
+    if isinstance(thing, Graph):
+        return graph_cost(thing, input=input, affine=affine)
+    shape = input or getattr(thing, "input", None)
+    if shape is None:
+        raise ValueError("counting a module needs input=(channels, height, width)")
+    return module_cost(thing, input=shape)
+
+
+def graph_cost(graph: Graph, *, input: Shape | None = None, affine: bool = True) -> Cost:
+    """A fold over the nodes of a filled graph: every primitive adds its closed form."""
+    shapes: dict[str, Shape] = {}
+    memo: dict[tuple[Any, ...], tuple[int, int, int, Shape]] = {}
+    params = macs = attention = 0
+    auxiliary = set(graph.auxiliary)
+    for node in graph.nodes:
+        name, op, inputs, out, stride, attrs, _ = node
+        if not inputs:
+            shapes[name] = input or graph.input
+            continue
+        shape = shapes[inputs[0]]
+        if op in JOINS:
+            if op == "concat":
+                shape = (sum([shapes[source][0] for source in inputs]), shape[1], shape[2])
+            shapes[name] = shape
+            continue
+        key = (op, shape, out, stride, attrs)
+        found = memo.get(key)
+        if found is None:
+            found = memo[key] = _node_cost(str(op), shape, out if isinstance(out, int) else shape[0], stride, attrs, affine)
+        params += found[0]
+        if name not in auxiliary:
+            macs += found[1]
+            attention += found[2]
+        shapes[name] = found[3]
+    return Cost(params, macs, attention)
+
+
+def _node_cost(
+    op: str, shape: Shape, out: int, stride: int, attrs: tuple[tuple[str, Any], ...], affine: bool
+) -> tuple[int, int, int, Shape]:
+    primitive = PRIMITIVES[op]
+    primitive.check(shape[0], out, stride, min(shape[1:]))
+    tally = Tally(*shape)
+    given = dict(attrs)
+    primitive.cost(tally, out, stride, given.pop("affine", affine), **given)
+    return tally.params, tally.macs, tally.attention, (out, tally.h, tally.w)
+
+
+def module_cost(module: nn.Module, *, input: Shape) -> Cost:
+    """The cost of any module, found by running a copy of it on the meta device under PyTorch's own counter."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shadow = copy.deepcopy(module).to("meta").eval()
+    example = torch.empty(1, *input, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shadow(example)
+    counts = {str(op): flops // 2 for op, flops in counter.get_flop_counts()["Global"].items()}
+    between = sum(n for op, n in counts.items() if any(word in op for word in ("bmm", "attention")))
+    params = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    return Cost(params, sum(counts.values()) - between, between)

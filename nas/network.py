@@ -1,0 +1,166 @@
+"""Network: a filled graph, run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nas.graph import JOINS, Graph, Node, Shape
+from nas.primitives import PRIMITIVES
+
+
+class Step(NamedTuple):
+    """One instruction: `run` on the values at `inputs`, into `target`; then the values at `free` are dropped."""
+
+    target: int
+    run: Callable[..., Tensor]
+    inputs: tuple[int, ...]
+    free: tuple[int, ...]
+    drops: tuple[int, ...] = ()  # places of the inputs that drop path may zero
+
+
+class Network(nn.Module):
+    """Runs a filled graph: (batch, channels, height, width) -> (batch, classes).
+
+    Args:
+        graph: without holes.
+        affine: whether batch norms have a scale and a shift, where the graph does not say so itself.
+        pool_norm: whether a batch norm without parameters follows each pooling (the search form of DARTS).
+
+    `drop_path` (a probability, 0 when made) drops an operation that leads into a sum, in training and for each example
+    on its own (Larsson et al. 2017, as scheduled by Zoph et al. 2018); identities are never dropped.
+    Parameters are named after the graph's nodes.
+    """
+
+    def __init__(self, graph: Graph, *, affine: bool = True, pool_norm: bool = False) -> None:
+        super().__init__()
+        self.graph = graph
+        self.input: Shape = graph.input
+        self.affine = affine
+        self.pool_norm = pool_norm
+        self.drop_path = 0.0
+        channels: dict[str, int] = {}
+        self.nodes: dict[str, nn.Module] = {}
+        for node in graph.nodes:
+            channels[node.name] = self._channels(node, channels)
+            if node.inputs and node.op not in JOINS:
+                module = self._build(node, channels[node.inputs[0]], channels[node.name])
+                self.nodes[node.name] = module
+                _attach(self, node.name, module)
+        self._steps, self._places = self._compile(graph)
+        heads = {self._places[name] for name in graph.auxiliary}
+        self._inference = [step for step in self._steps if step.target not in heads]
+
+    @property
+    def classes(self) -> int:
+        """The number of outputs."""
+        return int(self.graph.nodes[-1].out)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (batch, classes)."""
+        return self._execute(self._inference, x)[self._places[self.graph.output]]
+
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        """The logits, then those of the auxiliary classifiers; each (batch, classes)."""
+        values = self._execute(self._steps, x)
+        return [values[self._places[name]] for name in (self.graph.output, *self.graph.auxiliary)]
+
+    def _channels(self, node: Node, channels: dict[str, int]) -> int:
+        if node.op == "concat":
+            return sum(channels[name] for name in node.inputs)
+        return int(node.out) if isinstance(node.out, int) else channels[node.inputs[0]]
+
+    def _build(self, node: Node, c_in: int, c_out: int) -> nn.Module:
+        return build_option(str(node.op), node, c_in, c_out, affine=self.affine, pool_norm=self.pool_norm)
+
+    def _compile(self, graph: Graph) -> tuple[list[Step], dict[str, int]]:
+        """The program of a graph: its steps, and the place of each node's value."""
+        places = {node.name: place for place, node in enumerate(graph.nodes)}
+        wanted = {graph.output, *graph.auxiliary}
+        last_reader: dict[str, str] = {}
+        readers: dict[str, int] = {}
+        for node in graph.nodes:
+            for name in node.inputs:
+                last_reader[name] = node.name
+                readers[name] = readers.get(name, 0) + 1
+        steps = []
+        for node in graph.nodes[1:]:
+            free = tuple(places[n] for n in dict.fromkeys(node.inputs) if last_reader[n] == node.name and n not in wanted)
+            drops = tuple(
+                i for i, n in enumerate(node.inputs) if node.op == "sum" and readers[n] == 1 and self._droppable(n)
+            )
+            inputs = tuple(places[name] for name in node.inputs)
+            steps.append(Step(places[node.name], self._runner(node), inputs, free, drops))
+        return steps, places
+
+    def _droppable(self, name: str) -> bool:
+        return name in self.nodes and not isinstance(self.nodes[name], nn.Identity)
+
+    def _runner(self, node: Node) -> Callable[..., Tensor]:
+        return JOIN_FUNCTIONS[str(node.op)] if node.op in JOINS else self.nodes[node.name]
+
+    def _execute(self, steps: Sequence[Step], x: Tensor) -> dict[int, Tensor]:
+        values: dict[int, Tensor] = {0: x}
+        dropping = self.training and self.drop_path > 0
+        for step in steps:
+            inputs = [values[place] for place in step.inputs]
+            if dropping:
+                for place in step.drops:
+                    inputs[place] = drop_path(inputs[place], self.drop_path)
+            values[step.target] = step.run(*inputs)
+            for place in step.free:
+                values.pop(place)
+        return values
+
+
+def build_option(op: str, node: Node, c_in: int, c_out: int, *, affine: bool, pool_norm: bool) -> nn.Module:
+    """The module of one operation of a node."""
+    primitive = PRIMITIVES[op]
+    attrs: dict[str, Any] = {"affine": affine, **dict(node.attrs)}
+    if pool_norm and primitive.pool:
+        attrs["norm"] = True
+    return primitive(c_in, c_out, node.stride, **attrs)
+
+
+def drop_path(x: Tensor, probability: float) -> Tensor:
+    """Zero whole examples of x (batch, ...) with `probability` and scale the others so that the mean stays."""
+    keep = 1.0 - probability
+    mask = torch.empty((x.shape[0], *[1] * (x.dim() - 1)), device=x.device, dtype=x.dtype).bernoulli_(keep)
+    return x * (mask / keep)
+
+
+def _sum(*inputs: Tensor) -> Tensor:
+    return _accumulate(inputs)
+
+
+def _mean(*inputs: Tensor) -> Tensor:
+    return _accumulate(inputs) / len(inputs)
+
+
+def _concat(*inputs: Tensor) -> Tensor:
+    return torch.cat(inputs, dim=1)
+
+
+def _accumulate(inputs: Iterable[Tensor]) -> Tensor:
+    first, *rest = inputs
+    for other in rest:
+        first = first + other
+    return first
+
+
+JOIN_FUNCTIONS: dict[str, Callable[..., Tensor]] = {"sum": _sum, "mean": _mean, "concat": _concat}
+
+
+def _attach(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Register `module` at a dotted path, making plain containers on the way."""
+    *parents, leaf = path.split(".")
+    for name in parents:
+        child = getattr(root, name, None)
+        if child is None:
+            child = nn.Module()
+            root.add_module(name, child)
+        root = child
+    root.add_module(leaf, module)

@@ -1,0 +1,69 @@
+"""Pools, identities and zeros: the operations that have few parameters or none."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nas.primitives.conv import FactorizedReduction, relu_conv_bn
+from nas.primitives.primitive import Tally, primitive
+
+
+def _skip(t: Tally, c: int, stride: int, affine: bool) -> Tally:
+    return t if stride == 1 and c == t.c else t.conv(c, 1, stride).norm(affine)
+
+
+@primitive("identity", cost=lambda t, c, s, a: t, strides=(1,), keeps=True)
+def identity(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
+    """The input itself"""
+    return nn.Identity()
+
+
+@primitive("skip_connect", cost=_skip)
+def skip_connect(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
+    """The input itself; a factorised reduction at stride 2, a 1x1 convolution where the width changes"""
+    if stride == 2:
+        return FactorizedReduction(c_in, c_out, affine)
+    return nn.Identity() if c_in == c_out else relu_conv_bn(c_in, c_out, 1, 1, affine)
+
+
+class Zero(nn.Module):
+    """Zeros of the shape that an operation of `c_out` channels and `stride` would give."""
+
+    def __init__(self, c_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.c_out = c_out
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        strided = x[:, :1, :: self.stride, :: self.stride]
+        return torch.zeros_like(strided).repeat(1, self.c_out, 1, 1)
+
+
+@primitive("none", "zero", cost=lambda t, c, s, a: t.pool(s))
+def none(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
+    """Zeros: in a space's options it means that there is no connection"""
+    return Zero(c_out, stride)
+
+
+def _pooled(pool: nn.Module, channels: int, norm: bool) -> nn.Module:
+    """In a supernet a pool is followed by a norm without parameters, so that no operation is favoured by its scale."""
+    return nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False)) if norm else pool
+
+
+@primitive("max_pool_3x3", cost=lambda t, c, s, a, norm=False: t.pool(s), keeps=True, pool=True)
+def max_pool_3x3(c_in: int, c_out: int, stride: int = 1, affine: bool = True, norm: bool = False) -> nn.Module:
+    """3x3 max pooling"""
+    return _pooled(nn.MaxPool2d(3, stride, padding=1), c_out, norm)
+
+
+@primitive("avg_pool_3x3", cost=lambda t, c, s, a, norm=False: t.pool(s), keeps=True, pool=True)
+def avg_pool_3x3(c_in: int, c_out: int, stride: int = 1, affine: bool = True, norm: bool = False) -> nn.Module:
+    """3x3 average pooling; padded pixels are not counted"""
+    return _pooled(nn.AvgPool2d(3, stride, padding=1, count_include_pad=False), c_out, norm)
+
+
+@primitive("avg_pool_2x2", cost=lambda t, c, s, a: t.pool(s), strides=(2,), keeps=True)
+def avg_pool_2x2(c_in: int, c_out: int, stride: int = 2, affine: bool = True) -> nn.Module:
+    """2x2 average pooling of stride 2; an odd last row or column is averaged over what is there"""
+    return nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)

@@ -1,0 +1,111 @@
+"""Registry: a mapping from a name to the thing of that name, which suggests near misses and lists itself.
+
+Everything a user can name (primitives, spaces, strategies, evaluators, data, ...) lives in one registry of
+its kind. A thing of one's own needs no registration: ``path/to/file.py:name`` is resolved to that object.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that does not exist: the nearest match first, then what there is."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    listing = ", ".join(names) if names else "nothing"
+    return f"no {kind} {name!r}{hint} (there are: {listing})"
+
+
+def load_file(path: Path) -> ModuleType:
+    """Import a Python file by its path, once a process. Raises ValueError if it is missing or fails."""
+    path = path.expanduser().resolve()
+    name = f"nas_user_{path.stem}_{abs(hash(str(path))):x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not path.is_file():
+        raise ValueError(f"no Python file at {path}")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ValueError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Names to things of one kind. ``registry["nmae"]`` raises a ValueError that names the nearest match."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._things: dict[str, T] = {}
+        self._facts: dict[str, Mapping[str, Any]] = {}
+
+    def register(self, name: str, **facts: Any) -> Callable[[T], T]:
+        """Decorator: enter the decorated thing under `name`; `facts` are kept beside it."""
+
+        def enter(thing: T) -> T:
+            if name in self._things:
+                raise ValueError(f"{self.kind} {name!r} is registered twice: choose another name")
+            self._things[name] = thing
+            self._facts[name] = MappingProxyType(facts)
+            return thing
+
+        return enter
+
+    def resolve(self, address: str) -> T:
+        """The thing at `address`: a registered name, ``file.py:name``, or an entry point of group ``nas.<kind>``.
+
+        Raises ValueError, with the nearest match, if there is none.
+        """
+        path, colon, name = address.rpartition(":")
+        if colon and path.endswith(".py"):
+            module = load_file(Path(path))
+            if name in self._things:
+                return self._things[name]
+            if not hasattr(module, name):
+                raise ValueError(f"in {path}: " + unknown(self.kind, name, vars(module)))
+            thing: T = getattr(module, name)
+            return thing
+        if address not in self._things:
+            for entry in importlib.metadata.entry_points(group=f"nas.{self.kind}", name=address):
+                self._things.setdefault(address, entry.load())
+                self._facts.setdefault(address, MappingProxyType({}))
+        return self[address]
+
+    def facts(self, address: str) -> Mapping[str, Any]:
+        """What was registered beside the thing; empty for a thing that is not registered."""
+        return self._facts.get(address.rpartition(":")[2], MappingProxyType({}))
+
+    def summary(self, name: str) -> str:
+        """The first line of the thing's docstring."""
+        return (self[name].__doc__ or "").strip().partition("\n")[0]
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._things:
+            raise ValueError(unknown(self.kind, name, self._things))
+        return self._things[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._things
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._things)
+
+    def __len__(self) -> int:
+        return len(self._things)
