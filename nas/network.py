@@ -20,6 +20,7 @@ class Step(NamedTuple):
     inputs: tuple[int, ...]
     free: tuple[int, ...]
     drops: tuple[int, ...] = ()  # places of the inputs that drop path may zero
+    mixed: bool = False  # `run` asks for the weights of the options
 
 
 class Network(nn.Module):
@@ -93,7 +94,8 @@ class Network(nn.Module):
                 i for i, n in enumerate(node.inputs) if node.op == "sum" and readers[n] == 1 and self._droppable(n)
             )
             inputs = tuple(places[name] for name in node.inputs)
-            steps.append(Step(places[node.name], self._runner(node), inputs, free, drops))
+            run = self._runner(node)
+            steps.append(Step(places[node.name], run, inputs, free, drops, bool(getattr(run, "mixed", False))))
         return steps, places
 
     def _droppable(self, name: str) -> bool:
@@ -102,7 +104,7 @@ class Network(nn.Module):
     def _runner(self, node: Node) -> Callable[..., Tensor]:
         return JOIN_FUNCTIONS[str(node.op)] if node.op in JOINS else self.nodes[node.name]
 
-    def _execute(self, steps: Sequence[Step], x: Tensor) -> dict[int, Tensor]:
+    def _execute(self, steps: Sequence[Step], x: Tensor, weights: Any = None) -> dict[int, Tensor]:
         values: dict[int, Tensor] = {0: x}
         dropping = self.training and self.drop_path > 0
         for step in steps:
@@ -110,7 +112,7 @@ class Network(nn.Module):
             if dropping:
                 for place in step.drops:
                     inputs[place] = drop_path(inputs[place], self.drop_path)
-            values[step.target] = step.run(*inputs)
+            values[step.target] = step.run(*inputs, weights=weights) if step.mixed else step.run(*inputs)
             for place in step.free:
                 values.pop(place)
         return values

@@ -12,7 +12,6 @@ from typing import Any
 
 from nas.data.dataset import DATA, Dataset, Split
 from nas.data.download import extract, fetch, missing
-from nas.data.unpickle import read_pickle
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 PIXELS = 3 * 32 * 32
@@ -209,6 +208,8 @@ def _checked(path: Path, rows: Any, labels: Any, kind: Kind) -> Split:
 
 def _entries(path: Path) -> dict[str, Any]:
     """The dict in a pickle, its keys as text whichever Python wrote it."""
+    from nas.data.unpickle import read_pickle  # here: it takes longer to import than all other sources
+
     batch = read_pickle(path)
     if not isinstance(batch, dict):
         raise ValueError(f"{path} is no data batch: it holds a {type(batch).__name__}, not a dict")

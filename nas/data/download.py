@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,7 +129,9 @@ def extract(archive: Path, dest: Path) -> None:
     Everything is unpacked beside them first, so that an archive that breaks off leaves nothing. Members
     that would land outside `dest` are refused by tarfile's "data" filter (PEP 706). Raises ValueError.
     """
+    import shutil
     import tarfile
+    import tempfile
     import zlib
 
     if not hasattr(tarfile, "data_filter"):

@@ -203,7 +203,7 @@ def _scan(content: bytes) -> None:
 
 
 def _plain(thing: Any, *, depth: int, done: dict[int, Any]) -> Any:
-    """`thing` with its records replaced by arrays and numbers. `done` keeps what is shared shared."""
+    """`thing` with its records replaced by arrays and numbers. `done` holds what was converted already."""
     if depth > DEPTH:
         raise ValueError(f"it is nested deeper than {DEPTH}")
     if thing is None or isinstance(thing, bool | int | float | str | bytes):
