@@ -1,0 +1,34 @@
+"""Random search: train each candidate briefly, keep the best (Li & Talwalkar 2019: the control of every search)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from nas.seeding import generator
+from nas.strategies.strategy import STRATEGIES, AskTell, Trial
+
+ATTEMPTS = 100  # draws for an architecture that was not seen, before a known one is accepted
+
+
+@STRATEGIES.register("random", budget="10trials")
+class RandomSearch(AskTell):
+    """Random search: uniform samples, each trained briefly, best kept
+
+    Args:
+        epochs: of training for each candidate.
+    """
+
+    def __init__(self, epochs: Annotated[int, Field(ge=1)] = 5) -> None:
+        super().__init__()
+        self.epochs = epochs
+
+    def ask(self, number: int) -> Trial:
+        rng = generator(self.task.seed, "ask", number)
+        architecture = self.task.space.sample(rng)
+        for _ in range(ATTEMPTS):
+            if not self.seen(architecture):
+                break
+            architecture = self.task.space.sample(rng)
+        return Trial(number, architecture, self.epochs)

@@ -1,0 +1,269 @@
+"""Strategy, AskTell, OneShot, Trial, Report, Task: how a search is written and what it talks about.
+
+A strategy is a lazy stream of reports. `search()` pulls them one by one, logs each before it asks for the next, and may
+stop between any two. The order of calls is: the constructor with the configuration's arguments; `resume` if an earlier
+stream was cut off; `reports(task)`; then, at any time between two reports, `best()` and, for one-shot strategies,
+`state()`. A strategy never writes files, starts processes or knows about runs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nas.registry import Registry
+from nas.search_space import Architecture, SearchSpace
+
+if TYPE_CHECKING:
+    import torch
+
+    from nas.data import Split
+    from nas.data.batches import Augment
+
+STRATEGIES: Registry[type[Strategy]] = Registry("strategy")
+REPLAYS_IN_A_ROW = 1000  # so many proposals of known architectures in a row mean that the space is exhausted
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One evaluation to make. `epochs`: how long to train, None for the evaluator's own default."""
+
+    number: int
+    architecture: Architecture
+    epochs: int | None = None
+
+
+Result = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One thing that happened. Kinds: ``start`` (a trial is about to be evaluated), ``trial``, ``epoch``.
+
+    `step` is the trial's number, or the number of epochs done. `tables` are the mixing weights by decision.
+    """
+
+    kind: str
+    step: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    architecture: Architecture | None = None
+    epochs: int | None = None
+    tables: Mapping[str, list[list[float]]] | None = None
+    replayed: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The data of a one-shot search: two disjoint parts of the training set, and how to prepare a batch."""
+
+    train: Split
+    valid: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augment | None = None
+
+
+class Executor(ABC):
+    """Evaluates trials, somewhere. `completed` gives them in the order in which they finish."""
+
+    workers: int = 1
+
+    @abstractmethod
+    def submit(self, trial: Trial) -> None:
+        """Start, or queue, the evaluation."""
+
+    @abstractmethod
+    def completed(self) -> Iterator[tuple[Trial, Result | Exception]]:
+        """The submitted trials as they finish; ends when none is left."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a search works on.
+
+    `epochs` is the horizon of a one-shot search, `trials` the evaluations a black-box search may start; None: no limit.
+    `lag`: ask(n) sees the results of trials 0 .. n-1-lag. `examples` is there for one-shot strategies, `executor` for
+    black-box ones. `tick(done, total)` may be called within an epoch, for a progress bar.
+    """
+
+    space: SearchSpace
+    seed: int = 0
+    epochs: int | None = None
+    trials: int | None = None
+    lag: int = 0
+    ordered: bool = True
+    device: torch.device | str = "cpu"
+    examples: Examples | None = None
+    executor: Executor | None = None
+    tick: Callable[[int, int], None] | None = None
+
+
+class Strategy(ABC):
+    """Chooses architectures."""
+
+    @abstractmethod
+    def reports(self, task: Task) -> Iterator[Report]:
+        """The search, lazily."""
+
+    @abstractmethod
+    def best(self) -> Architecture:
+        """The best architecture so far. Raises ValueError if there is none yet."""
+
+    @abstractmethod
+    def resume(self, past: Iterable[Report], state: dict[str, Any] | None) -> None:
+        """Take up a search that was cut off: what it reported, and the last `state()` that was saved."""
+
+
+class AskTell(Strategy):
+    """A black-box strategy: proposes architectures and learns their results.
+
+    A subclass writes `ask`, which changes nothing and draws its randomness from `self.task.seed` and the number, and may
+    extend `tell`. Results are told in the order of numbers.
+    """
+
+    objective = "valid_accuracy"
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Trial, Result | None]] = []
+        self._known: dict[tuple[str, int | None], Result] = {}
+        self.replays: set[int] = set()  # numbers of the trials that repeat a known result
+        self._left: list[Trial] = []
+        self.task: Task
+
+    @abstractmethod
+    def ask(self, number: int) -> Trial:
+        """The trial of that number, given what was told so far."""
+
+    def tell(self, trial: Trial, result: Result | None) -> None:
+        """The result of a trial; None if its evaluation failed."""
+        self.told.append((trial, result))
+        if result is not None:
+            self._known[trial.architecture.digest, trial.epochs] = result
+
+    def seen(self, architecture: Architecture) -> bool:
+        """Whether an equal architecture has a result already."""
+        return any(digest == architecture.digest for digest, _ in self._known)
+
+    def best(self) -> Architecture:
+        done = [(result[self.objective], -trial.number, trial) for trial, result in self.told if result is not None]
+        if not done:
+            failed = f"; all {len(self.told)} failed" if self.told else ""
+            raise ValueError(f"no trial has a result yet{failed}")
+        return max(done, key=lambda entry: entry[:2])[2].architecture
+
+    def resume(self, past: Iterable[Report], state: dict[str, Any] | None) -> None:
+        started: OrderedDict[int, Trial] = OrderedDict()
+        for report in past:
+            assert report.architecture is not None
+            if report.kind == "start":
+                started[report.step] = Trial(report.step, report.architecture, report.epochs)
+            elif report.kind == "trial":
+                trial = started.pop(report.step, Trial(report.step, report.architecture, report.epochs))
+                self.tell(trial, None if report.error else report.metrics)
+                if report.replayed:
+                    self.replays.add(report.step)
+        self._left = list(started.values())
+
+    def reports(self, task: Task) -> Iterator[Report]:
+        assert task.executor is not None
+        self.task = task
+        waiting = OrderedDict((trial.number, trial) for trial in self._left)  # asked, not told, in order
+        number = len(self.told) + len(waiting)
+        finished: dict[int, Result | Exception] = {}
+        for trial in waiting.values():
+            task.executor.submit(trial)
+        in_a_row = 0
+        while in_a_row < REPLAYS_IN_A_ROW:
+            while waiting and len(waiting) > task.lag:
+                yield self._next(task, waiting, finished)
+            if task.trials is not None and number - len(self.replays) >= task.trials:
+                break
+            trial = self.ask(number)
+            known = self._known.get((trial.architecture.digest, trial.epochs))
+            in_a_row = 0 if known is None else in_a_row + 1
+            if known is not None:
+                self.replays.add(number)
+            number += 1
+            yield Report("start", trial.number, architecture=trial.architecture, epochs=trial.epochs)
+            waiting[trial.number] = trial
+            if known is not None:
+                finished[trial.number] = known
+            else:
+                task.executor.submit(trial)
+        while waiting:
+            yield self._next(task, waiting, finished)
+
+    def _next(
+        self, task: Task, waiting: OrderedDict[int, Trial], finished: dict[int, Result | Exception]
+    ) -> Report:
+        """Wait for one result and tell it: the lowest number if ordered, else whichever is there first."""
+        assert task.executor is not None
+        lowest = next(iter(waiting))
+        while lowest not in finished and (task.ordered or not finished):
+            done, outcome = next(task.executor.completed())
+            finished[done.number] = outcome
+        number = lowest if task.ordered else next(iter(finished))
+        outcome, trial = finished.pop(number), waiting.pop(number)
+        failed = isinstance(outcome, Exception)
+        result = None if isinstance(outcome, Exception) else outcome
+        self.tell(trial, result)
+        return Report(
+            "trial",
+            trial.number,
+            result or {},
+            trial.architecture,
+            epochs=trial.epochs,
+            replayed=number in self.replays,
+            error=f"{type(outcome).__name__}: {outcome}" if failed else None,
+        )
+
+
+class OneShot(Strategy):
+    """A strategy that owns a supernet and trains it, epoch by epoch.
+
+    A subclass writes `prepare`, `train_epoch`, `best`, `state` and `load`.
+    """
+
+    epochs: int
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self._saved: dict[str, Any] | None = None
+
+    @abstractmethod
+    def prepare(self, task: Task) -> None:
+        """Build the supernet and the optimizers for this task."""
+
+    @abstractmethod
+    def train_epoch(self, number: int) -> dict[str, float]:
+        """Train for one epoch, the `number`-th from 0; its metrics. Randomness is keyed by the number."""
+
+    @abstractmethod
+    def tables(self) -> dict[str, list[list[float]]]:
+        """The mixing weights by decision (rows x options)."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers that `load` needs to go on to the same bits; readable with weights_only=True."""
+
+    @abstractmethod
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave."""
+
+    def resume(self, past: Iterable[Report], state: dict[str, Any] | None) -> None:
+        self._saved = state
+
+    def reports(self, task: Task) -> Iterator[Report]:
+        self.horizon = task.epochs if task.epochs is not None else self.epochs
+        self.prepare(task)
+        if self._saved is not None:
+            self.load(self._saved)
+            self.epoch = self._saved["epoch"]
+        while self.epoch < self.horizon:
+            metrics = self.train_epoch(self.epoch)
+            self.epoch += 1
+            yield Report("epoch", self.epoch, metrics, self.best(), tables=self.tables())
