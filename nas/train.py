@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -40,6 +40,8 @@ class Recipe:
     precision: ``bfloat16`` runs the forward pass under autocast.
     accumulate: steps whose gradients are added up before an update.
     early_stop: epochs without a better validation accuracy after which training stops; 0: off.
+    valid: part of the training images that is kept for validation after each epoch; 0: all are trained on.
+    cutout: side in pixels of the square that is blanked in training images (DeVries & Taylor 2017), beside `data.augment`.
     """
 
     epochs: Positive = 20
@@ -63,6 +65,8 @@ class Recipe:
     precision: Literal["float32", "bfloat16"] = "float32"
     accumulate: Positive = 1
     early_stop: Count = 0
+    valid: Share = 0.0
+    cutout: Count = 0
 
     def rate(self, progress: float) -> float:
         """The learning rate when `progress` (0..1) of the training is done."""
@@ -112,7 +116,10 @@ def fit(
     Raises ValueError for settings that contradict each other, and if the loss stops being a number.
     """
     if recipe.early_stop and valid is None:
-        raise ValueError("train.early_stop needs a validation part: set data.valid to a fraction above 0")
+        raise ValueError("train.early_stop needs a validation part: set train.valid to a fraction above 0")
+    augment = augment or Augment()
+    if recipe.cutout:
+        augment = replace(augment, cutout=recipe.cutout)
     training = _Training(network, recipe=recipe, device=torch.device(device), seed=seed)
     norms = {"mean": mean, "std": std, "device": device}
     batches = Batches(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nas.execution import Executor, Result, Trial
 from nas.registry import Registry
 from nas.search_space import Architecture, SearchSpace
 
@@ -25,18 +26,6 @@ if TYPE_CHECKING:
 
 STRATEGIES: Registry[type[Strategy]] = Registry("strategy")
 REPLAYS_IN_A_ROW = 1000  # so many proposals of known architectures in a row mean that the space is exhausted
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One evaluation to make. `epochs`: how long to train, None for the evaluator's own default."""
-
-    number: int
-    architecture: Architecture
-    epochs: int | None = None
-
-
-Result = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -65,20 +54,6 @@ class Examples:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augment: Augment | None = None
-
-
-class Executor(ABC):
-    """Evaluates trials, somewhere. `completed` gives them in the order in which they finish."""
-
-    workers: int = 1
-
-    @abstractmethod
-    def submit(self, trial: Trial) -> None:
-        """Start, or queue, the evaluation."""
-
-    @abstractmethod
-    def completed(self) -> Iterator[tuple[Trial, Result | Exception]]:
-        """The submitted trials as they finish; ends when none is left."""
 
 
 @dataclass(frozen=True)

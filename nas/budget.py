@@ -1,0 +1,46 @@
+"""Budget: how long a search may take."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+UNITS = {"epochs": "epochs", "epoch": "epochs", "trials": "trials", "trial": "trials"}
+HOURS = {"s": 1 / 3600, "min": 1 / 60, "m": 1 / 60, "h": 1.0, "gpuh": 1.0}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One or several limits; the first reached stops. An epoch limit is also the horizon of a strategy's schedules."""
+
+    epochs: int | None = None
+    trials: int | None = None
+    hours: float | None = None
+    device_hours: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """``50epochs``, ``200trials``, ``3h``, ``90min``, ``8gpuh``, or several with commas. Raises ValueError."""
+        found: dict[str, float] = {}
+        for part in str(text).split(","):
+            match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", part)
+            amount, unit = (float(match[1]), match[2]) if match else (0.0, "")
+            whole = unit in UNITS and amount != int(amount)
+            if amount <= 0 or whole or unit not in {**UNITS, **HOURS}:
+                raise ValueError(
+                    f"budget {part.strip()!r} is not a number above 0 and a unit (epochs, trials, s, min, h, gpuh), "
+                    "as in 50epochs or 200trials,3h"
+                )
+            name = UNITS.get(unit) or ("device_hours" if unit == "gpuh" else "hours")
+            found[name] = min(found.get(name, float("inf")), amount * HOURS.get(unit, 1.0))
+        counts = {name: int(value) for name, value in found.items() if name in ("epochs", "trials")}
+        return cls(**{**found, **counts})  # type: ignore[arg-type]
+
+    def spent(self, *, seconds: float, devices: int = 1) -> str | None:
+        """Which limit of time is reached, in words, or None."""
+        hours = seconds / 3600
+        if self.hours is not None and hours >= self.hours:
+            return f"{self.hours:g} hours"
+        if self.device_hours is not None and hours * devices >= self.device_hours:
+            return f"{self.device_hours:g} device-hours"
+        return None

@@ -1,0 +1,20 @@
+"""The command `nas`: one file a sub-command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Entry point. Sets what must be set before torch is imported, then hands over to the sub-command."""
+    # The default spin-waiting of OpenMP stalls small parallel regions on small machines; a user's own setting wins.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from nas.cli.app import app
+    from nas.cli.errors import exit_status
+
+    try:
+        app(prog_name="nas")
+    except BaseException as error:
+        sys.exit(exit_status(error, debug="--debug" in sys.argv))

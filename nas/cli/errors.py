@@ -1,0 +1,52 @@
+"""What a user sees when something goes wrong: a sentence, and an exit status. Never a traceback for a mistake in input."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+_resume: list[str] = []  # the line that takes up the run at work
+
+
+def at_work(folder: object) -> None:
+    """Remember the run at work, so that an interruption can say how to go on."""
+    _resume[:] = [f"nas resume {folder}"]
+
+
+def exit_status(error: BaseException, *, debug: bool = False) -> int:
+    """Print the sentence for `error` to stderr; the exit status."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else (DONE if error.code is None else FAILED)
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        say("interrupted" + ("; the run is saved, go on with:\n  " + _resume[0] if _resume else ""))
+        return INTERRUPTED
+    if isinstance(error, ArithmeticError):
+        say(f"error: {error}")
+        return FAILED
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        where = f" ({error.filename})" if error.filename else ""
+        say(f"error: {'the disk is full' if full else error.strerror or error}{where}" + _then())
+        return FAILED
+    if isinstance(error, ValueError) and type(error).__name__ != "ExportError":
+        say("error: " + str(error).replace("\n", "\nerror: "))
+        return USAGE
+    if type(error).__name__ == "ExportError":
+        say(f"error: {error}")
+        return FAILED
+    say(f"failed: {type(error).__name__}: {error} (--debug shows where)" + _then())
+    return FAILED
+
+
+def _then() -> str:
+    return f"; nothing that was saved is lost, go on with:\n  {_resume[0]}" if _resume else ""
+
+
+def say(text: str) -> None:
+    """A line for people."""
+    print(text, file=sys.stderr, flush=True)

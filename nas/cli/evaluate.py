@@ -1,0 +1,37 @@
+"""nas evaluate"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nas.cli import options as o
+
+
+def command(
+    run: o.RunFolder,
+    split: Annotated[str, typer.Option(help="test | valid")] = "test",
+    device: o.Device = None,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    from nas.registry import unknown
+    from nas.run import read_yaml
+    from nas.subject import trained
+
+    if split not in ("test", "valid"):
+        raise ValueError(unknown("split", split, ["test", "valid"]))
+    folder = trained(run)
+    if folder is None:
+        raise ValueError(f"{run} has no trained network: `nas train {run}` trains its best one")
+    from nas.loop import load_data
+    from nas.training import evaluate
+
+    config = read_yaml(folder / "config.yaml")
+    chosen = {"device": device or config["device"]}
+    o.device(chosen)
+    result = evaluate(folder, data=load_data(config), split=split, device=chosen["device"])
+    line = f"{split} accuracy {100 * result['accuracy']:.2f} % on {result['examples']:,} images, loss {result['loss']:.4f}"
+    o.answer(result, line, as_json=json)

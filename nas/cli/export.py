@@ -1,0 +1,48 @@
+"""nas export"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas.cli import options as o
+from nas.cli.cost import network_scale
+from nas.cli.errors import say
+
+
+def command(
+    what: o.What,
+    format: Annotated[str, typer.Option("--format", help="of yaml,python,onnx,torch")] = "yaml,python,onnx,torch",
+    out: Annotated[Path | None, typer.Option(help="folder to write to (default: export/ in the run)")] = None,
+    input: o.Input = None,
+    classes: o.Classes = None,
+    config: o.Config = None,
+    set_: o.Set = None,
+    seed: o.Seed = None,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    from nas.export import export_subject
+    from nas.subject import identify
+
+    subject = identify(what)
+    formats = [part.strip() for part in format.split(",") if part.strip()]
+    if subject.architecture is None and format == "yaml,python,onnx,torch":
+        formats.remove("yaml")  # a hand-designed network is no architecture of a space
+    folder = out or (subject.run / "export" if subject.run else Path("export") / subject.name)
+    scale = network_scale(config, set_, input, classes)
+    exported, trained = export_subject(subject, formats=formats, out=folder, scale=scale, seed=seed or 0)
+    if not quiet:
+        say("trained weights" if trained else "initial weights, not trained (a run that was trained has others)")
+        for name, path in exported.files.items():
+            difference = exported.max_abs_diff.get(name)
+            checked = "" if difference is None else f"loaded again, largest difference {difference:.3g}"
+            say(f"  {name:<7} {path}  {checked}")
+    document: dict[str, Any] = {
+        "files": {name: str(path) for name, path in exported.files.items()},
+        "max_abs_diff": exported.max_abs_diff,
+    }
+    o.answer(document, str(folder), as_json=json)

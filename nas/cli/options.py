@@ -1,0 +1,91 @@
+"""The options that several sub-commands share, and how they become layers of configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+What = Annotated[str, typer.Argument(help="run folder | architecture.yaml | SPACE:LITERAL | SPACE:KNOWN | baseline")]
+RunFolder = Annotated[Path, typer.Argument(help="folder of a run", metavar="RUN")]
+Config = Annotated[list[Path] | None, typer.Option("--config", help="YAML file of settings; repeatable, later wins")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="one setting, as in train.epochs=10; repeatable")]
+Seed = Annotated[int | None, typer.Option(help="of everything random (default 0)")]
+RunDir = Annotated[Path | None, typer.Option("--run", help="folder of the new run")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
+DataName = Annotated[str | None, typer.Option("--data", help="name | folder:DIR | npz:FILE")]
+DataDir = Annotated[Path | None, typer.Option(help="folder of the data files (default: NAS_DATA, or ./data)")]
+Download = Annotated[bool, typer.Option("--download", help="fetch data that are missing")]
+RecipeName = Annotated[str | None, typer.Option("--recipe", help="training recipe, by name or YAML file")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no tables")]
+Json = Annotated[bool, typer.Option("--json", help="the result as one JSON document on stdout")]
+Debug = Annotated[bool, typer.Option("--debug", help="show where an error comes from")]
+Input = Annotated[str | None, typer.Option("--input", help="shape of one image: C,H,W")]
+Classes = Annotated[int | None, typer.Option("--classes", min=1, help="outputs of the classifier")]
+
+
+def layers(
+    config: list[Path] | None,
+    sets: list[str] | None,
+    *,
+    data: str | None = None,
+    data_dir: Path | None = None,
+    **flags: Any,
+) -> list[dict[str, Any]]:
+    """Files, then --set, then flags, as layers of configuration; later wins."""
+    from nas.config import override
+    from nas.run import read_yaml
+
+    found = [read_yaml(path) for path in config or []] + [override(text) for text in sets or []]
+    section = {} if data is None else {"name": data}
+    given = data_dir or os.environ.get("NAS_DATA")
+    named = any("root" in (layer.get("data") or {}) for layer in found if isinstance(layer.get("data"), dict))
+    if given or not named:
+        section["root"] = str(Path(given or "data").absolute())
+    flags = {key: value for key, value in flags.items() if value is not None}
+    return [*found, {"data": section}, flags]
+
+
+def device(config: dict[str, Any]) -> None:
+    """Replace ``auto`` by what this machine has. Raises ValueError for a device that is not there."""
+    import torch
+
+    name = config["device"]
+    if name == "auto":
+        config["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+        return
+    kind, _, index = name.partition(":")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind not in there or not there[kind] or (index and not (index.isdigit() and int(index) < there[kind])):
+        have = [k for k, n in there.items() if n]
+        raise ValueError(f"device {name!r} is not on this machine, which has: {', '.join(have)}")
+
+
+def new_folder(label: str) -> Path:
+    """``runs/<date>-<label>-<n>``, the first n that is free."""
+    stem = f"{time.strftime('%Y%m%d')}-{label}"
+    number = 1
+    while (Path("runs") / f"{stem}-{number}").exists():
+        number += 1
+    return Path("runs") / f"{stem}-{number}"
+
+
+def shape(text: str | None) -> tuple[int, int, int] | None:
+    """``3,32,32`` as a tuple. Raises ValueError for anything else."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) for part in parts):
+        raise ValueError(f"--input takes channels,height,width, as in 3,32,32, not {text!r}")
+    c, h, w = (int(part) for part in parts)
+    return c, h, w
+
+
+def answer(document: Any, line: str, *, as_json: bool) -> None:
+    """The result, on stdout: a line, or one JSON document."""
+    print(json.dumps(document) if as_json else line, file=sys.stdout, flush=True)

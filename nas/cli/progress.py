@@ -1,0 +1,94 @@
+"""Progress for people, on stderr: a line an epoch or trial, with rate and time left; a live bar on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from nas.loop import Watcher
+
+
+class Show(Watcher):
+    """Shows a run as it goes."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.console = Console(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=True)
+        self.bar: Progress | None = None
+        if not quiet and sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, console=self.console, transient=True)
+            self.bar.start()
+        self.name, self.total, self.done, self.started = "", None, 0, time.monotonic()
+        self._task: Any = None
+
+    def __enter__(self) -> Show:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def stage(self, text: str, total: int | None = None) -> None:
+        self.name, self.total, self.done, self.started = text, total, 0, time.monotonic()
+        if text == "controls":
+            self.console.print(
+                f"\ntraining {total} networks under one recipe: the found one, random ones, a hand-designed one"
+            )
+        if self.bar is not None:
+            if self._task is not None:
+                self.bar.remove_task(self._task)
+            self._task = self.bar.add_task(text, total=float(total) if total else None)
+
+    def tick(self, done: int, total: int) -> None:
+        if self.bar is not None and self._task is not None:
+            self.bar.update(self._task, completed=self.done + done / total)
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        kind = event["kind"]
+        if kind in ("epoch", "trial"):
+            self.done += 1
+            if self.bar is not None and self._task is not None:
+                self.bar.update(self._task, completed=self.done)
+            if kind == "trial" or self.name == "search" or self.name.startswith("train "):
+                self.console.print(self._line(event))
+        elif kind == "selected":
+            self.console.print(f"\nfound {event['literal']}")
+        elif kind == "control":
+            score = 100 * event["metrics"]["test_accuracy"]
+            self.console.print(f"  {event['name']:<14} {_millions(event['params']):>9} parameters  test {score:.2f} %")
+
+    def _line(self, event: Mapping[str, Any]) -> str:
+        metrics = event.get("metrics", {})
+        shown = [f"{event['kind']} {event['step'] + (event['kind'] == 'trial')}" + (f"/{self.total}" if self.total else "")]
+        if "error" in event:
+            shown.append(event["error"])
+        for name, label, factor, unit in (
+            ("train_loss", "loss", 1, ""),
+            ("train_accuracy", "train", 100, " %"),
+            ("valid_accuracy", "valid", 100, " %"),
+            ("alpha_entropy", "entropy of alpha", 1, ""),
+        ):
+            if name in metrics:
+                shown.append(f"{label} {factor * metrics[name]:.{1 if unit else 3}f}{unit}")
+        if event.get("replayed"):
+            shown.append("known already")
+        rate = (time.monotonic() - self.started) / max(1, self.done)
+        if rate > 0.01:
+            left = f", {_clock(rate * (self.total - self.done))} left" if self.total and self.done < self.total else ""
+            shown.append(f"{rate:.1f} s each{left}")
+        return "  ".join(shown)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"

@@ -1,0 +1,96 @@
+"""nas search"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas.cli import options as o
+from nas.cli.errors import at_work, say
+
+
+def command(
+    space: Annotated[str | None, typer.Option(help="search space: name | file.py:name (default darts)")] = None,
+    strategy: Annotated[str | None, typer.Option(help="strategy: name | file.py:name (default darts)")] = None,
+    data: o.DataName = None,
+    budget: Annotated[str | None, typer.Option(help="50epochs, 200trials, 3h, 8gpuh, or several with commas")] = None,
+    controls: Annotated[int | None, typer.Option(min=0, help="networks a group trained for comparison; 0: none")] = None,
+    executor: Annotated[str | None, typer.Option(help="where trials run: local")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="trials at a time")] = None,
+    recipe: o.RecipeName = None,
+    config: o.Config = None,
+    set_: o.Set = None,
+    seed: o.Seed = None,
+    run: o.RunDir = None,
+    device: o.Device = None,
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    from nas.config import resolve_search
+
+    layers = o.layers(
+        config,
+        set_,
+        data=data,
+        data_dir=data_dir,
+        space=space,
+        strategy=strategy,
+        budget=budget,
+        controls=controls,
+        executor=_executor(executor, workers),
+        recipe=recipe,
+        seed=seed,
+        device=device,
+    )
+    resolved = resolve_search(layers)
+    from nas.loop import begin, load_data
+
+    o.device(resolved)
+    examples = load_data(resolved, download=download)
+    label = f"{_short(resolved['strategy']['name'])}-{_short(resolved['space']['name'])}"
+    folder = run or o.new_folder(label)
+    with begin(resolved, folder, data=examples) as opened:
+        finish(opened, examples, quiet=quiet, as_json=json)
+
+
+def _executor(name: str | None, workers: int | None) -> dict[str, Any] | None:
+    given = {"name": name, "workers": workers}
+    return {key: value for key, value in given.items() if value is not None} or None
+
+
+def _short(address: str) -> str:
+    return Path(address.rpartition(":")[2]).stem
+
+
+def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
+    """Search to the end, showing it; then the result."""
+    from nas.cli.progress import Show
+    from nas.loop import proceed
+    from nas.report import comparison, table
+
+    at_work(run.folder)
+    config = run.config
+    with Show(quiet=quiet) as show:
+        show.console.print(
+            f"{config['strategy']['name']} on {config['space']['name']} with {config['data']['name']}, budget "
+            f"{config['budget']}, seed {config['seed']}, {config['device']} with {config['threads']} threads\n"
+            f"run folder: {run.folder}\n"
+        )
+        result = proceed(run, data=examples, watcher=show)
+        show.console.print()
+        rows = comparison(run.events())
+        if rows:
+            show.console.print(table(rows))
+        if not result["controls"]:
+            show.console.print("No controls were trained: this result cannot be told from luck (--controls 3).")
+        show.console.print(
+            f"{result['params']:,} parameters, {result['macs']:,} multiply-adds, {result['cost']['seconds']:.0f} s in all"
+        )
+    if not quiet:
+        say(f"next: nas report {run.folder} | nas export {run.folder} | tensorboard --logdir {run.folder}")
+    o.answer(result, f"{result['space']}:{result['best']}", as_json=as_json)

@@ -1,0 +1,85 @@
+"""nas train"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nas.cli import options as o
+from nas.cli.errors import at_work, say
+
+
+def command(
+    what: o.What,
+    data: o.DataName = None,
+    recipe: o.RecipeName = None,
+    config: o.Config = None,
+    set_: o.Set = None,
+    seed: o.Seed = None,
+    run: o.RunDir = None,
+    device: o.Device = None,
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    from nas.config import resolve_training
+    from nas.subject import identify
+
+    subject = identify(what)
+    given = o.layers(config, set_, data=data, data_dir=data_dir, recipe=recipe, seed=seed, device=device)
+    layers = [_of_run(subject.run, data, recipe), *given] if subject.run else given
+    resolved = resolve_training(layers, subject.to_config(), scale=subject.scale)
+    from nas.loop import begin, load_data
+
+    o.device(resolved)
+    examples = load_data(resolved, download=download)
+    folder = run or _folder(subject)
+    with begin(resolved, folder, data=examples) as opened:
+        finish(opened, examples, quiet=quiet, as_json=json)
+
+
+def _of_run(folder: Path, data: str | None, recipe: str | None) -> dict[str, Any]:
+    """What a run decided about data and training, for a network that comes from it."""
+    from nas.run import read_yaml
+
+    config = read_yaml(folder / "config.yaml")
+    keep: tuple[str, ...] = ("seed", "device", "deterministic", "threads")
+    keep += () if data else ("data",)
+    keep += () if data or recipe else ("recipe", "train")
+    return {key: config[key] for key in keep if key in config}
+
+
+def _folder(subject: Any) -> Path:
+    if subject.run is None:
+        return o.new_folder(f"train-{subject.name}")
+    number = 0
+    while (subject.run / "train" / str(number)).exists():
+        number += 1
+    return Path(subject.run / "train" / str(number))
+
+
+def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
+    """Train to the end, showing it; then the result."""
+    from nas.cli.progress import Show
+    from nas.training import proceed_training
+
+    at_work(run.folder)
+    config = run.config
+    with Show(quiet=quiet) as show:
+        show.console.print(
+            f"training {config['what']['name']} on {config['data']['name']}, recipe {config['recipe']}, "
+            f"{config['device']} with {config['threads']} threads\nrun folder: {run.folder}\n"
+        )
+        show.stage(f"train {config['what']['name']}", config["train"]["epochs"])
+        for event in run.events():
+            show.event(event)
+        result = proceed_training(run, data=examples, tick=show.tick, seen=show.event)
+    if not quiet:
+        say(f"next: nas evaluate {run.folder} | nas export {run.folder}")
+    line = (
+        f"test accuracy {100 * result['accuracy']:.2f} % on {result['examples']:,} images, loss {result['loss']:.4f}, "
+        f"{result['params']:,} parameters, {result['macs']:,} multiply-adds"
+    )
+    o.answer(result, line, as_json=as_json)

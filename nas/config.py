@@ -1,0 +1,265 @@
+"""Configuration: layers of YAML and overrides, checked against constructor signatures before anything is built.
+
+A section is the keyword arguments of one constructor: ``strategy: {name: darts, order: 2}`` is bound to `Darts`. All
+mistakes are reported together. What is returned is resolved: defaults included, good for repeating the run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field
+
+from nas.budget import Budget
+from nas.data import DATA, defaults
+from nas.registry import unknown
+from nas.run import read_yaml
+from nas.search_space import SPACES
+from nas.signature import Errors, bind, parameters
+
+RECIPES = Path(__file__).parent / "recipes"
+SECTIONS = ("space", "network", "strategy", "data", "train", "executor", "search")
+FROM_DATA = ("classes", "input")  # arguments of spaces that follow from the data
+Layer = Mapping[str, Any]
+
+
+def settings(
+    controls: Annotated[int, Field(ge=0)] = 3,
+    seed: Annotated[int, Field(ge=0)] = 0,
+    device: str = "auto",
+    deterministic: bool = False,
+    threads: Annotated[int, Field(ge=0)] = 0,
+) -> None:
+    """The top-level keys that are no sections. threads: 0 means the number of cores."""
+
+
+def search_settings(lag: Annotated[int, Field(ge=0)] | None = None, order: str = "number") -> None:
+    """The section ``search``: lag (None: workers - 1) and order (``number`` or ``free``)."""
+
+
+def data_settings(
+    name: str = "digits",
+    root: str = "data",
+    limit: Annotated[int, Field(ge=1)] | None = None,
+    valid: Annotated[float, Field(gt=0, lt=1)] = 0.5,
+) -> None:
+    """The section ``data``, but for `augment` and the source's own options."""
+
+
+def recipes() -> dict[str, str]:
+    """Name -> summary of the recipes that come with the package."""
+    return {path.stem: read_yaml(path).get("summary", "") for path in sorted(RECIPES.glob("*.yaml"))}
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """A recipe by name or by path. Raises ValueError with the nearest match."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    if not path.exists():
+        raise ValueError(unknown("recipe", name, [path.stem for path in RECIPES.glob("*.yaml")]))
+    return read_yaml(path)
+
+
+def override(text: str) -> dict[str, Any]:
+    """``a.b=c`` as a layer; the value is read as YAML. Raises ValueError if there is no ``=``."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--set takes KEY=VALUE, as in --set train.epochs=10, not {text!r}")
+    try:
+        layer: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {text}: the value is no YAML") from error
+    for part in reversed(key.strip().split(".")):
+        layer = {part: layer}
+    return dict(layer)
+
+
+def merge(*layers: Layer) -> dict[str, Any]:
+    """The layers on top of each other, later wins. Another `name` in a section drops that section's other keys."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            value = {"name": value} if key in ("space", "strategy", "data", "executor") and isinstance(value, str) else value
+            below = merged.get(key)
+            if not isinstance(value, Mapping) or not isinstance(below, Mapping):
+                merged[key] = dict(value) if isinstance(value, Mapping) else value
+            elif value.get("name", below.get("name")) != below.get("name") and key != "data":
+                merged[key] = dict(value)
+            else:
+                merged[key] = merge(below, value)
+    return merged
+
+
+class _Check:
+    """Collects mistakes, so that they are reported together."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+
+    def bind(self, function: Any, given: Layer, where: str, *, skip: int = 0) -> dict[str, Any]:
+        try:
+            return bind(function, given, where=where, skip=skip)
+        except Errors as error:
+            self.errors += error.lines
+            return {}
+
+    def attempt(self, function: Any, *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except ValueError as error:
+            self.errors.append(str(error))
+            return None
+
+    def done(self) -> None:
+        if self.errors:
+            raise Errors(self.errors)
+
+
+def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> dict[str, Any]:
+    """The whole configuration of a search. `foreign_data`: the examples are given as arrays, not by name.
+
+    Raises Errors that lists every unknown key, wrong value and unknown name.
+    """
+    from nas.execution import EXECUTORS
+    from nas.strategies import STRATEGIES, OneShot
+    from nas.train import Recipe
+
+    check = _Check()
+    given = merge({"space": "darts", "strategy": "darts", "executor": "local"}, *layers)
+    _known_keys(check, given, ("command", "recipe", "budget", *SECTIONS, *parameters(settings)))
+    data, base, recipe_name = _data(check, given, foreign_data)
+    space_name, strategy_name = given["space"].get("name"), given["strategy"].get("name")
+    executor_name = given["executor"].get("name", "local")
+    build = check.attempt(SPACES.resolve, space_name)
+    strategy = check.attempt(STRATEGIES.resolve, strategy_name)
+    executor = check.attempt(EXECUTORS.resolve, executor_name)
+    check.done()
+    published = SPACES.facts(space_name).get("network", {})
+    searched = _section(given, "space", base, space_name)
+    sized = {**published, **_section(given, "network", base, space_name)}
+    one_shot = isinstance(strategy, type) and issubclass(strategy, OneShot)
+    budget = given.get("budget") or base.get("budget", {}).get(strategy_name) or STRATEGIES.facts(strategy_name).get("budget", "10trials")
+    check.attempt(_check_budget, budget, one_shot, strategy_name)
+    resolved = {
+        "command": "search",
+        "recipe": recipe_name,
+        "space": {"name": space_name, **_scale(check, build, searched, "space")},
+        "network": _scale(check, build, sized, "network"),
+        "strategy": {
+            "name": strategy_name,
+            **check.bind(strategy, _section(given, "strategy", base, strategy_name), "strategy"),
+        },
+        "data": data,
+        "train": check.bind(Recipe, merge(base.get("train", {}), given.get("train", {})), "train"),
+        "budget": str(budget),
+        "executor": {
+            "name": executor_name,
+            **check.bind(executor, {k: v for k, v in given["executor"].items() if k != "name"}, "executor", skip=1),
+        },
+        "search": check.bind(search_settings, given.get("search", {}), "search"),
+        **_settings(check, given, base),
+    }
+    check.done()
+    resolved["executor"].pop("seed", None)
+    workers = resolved["executor"].get("workers", 1)
+    if resolved["search"]["lag"] is None:
+        resolved["search"]["lag"] = workers - 1
+    return resolved
+
+
+def resolve_training(layers: Sequence[Layer], what: Layer, *, scale: Layer, foreign_data: bool = False) -> dict[str, Any]:
+    """The whole configuration of one training. `what`: `Subject.to_config()`; `scale`: the network's, from its run."""
+    from nas import hand_designed
+    from nas.train import Recipe
+
+    check = _Check()
+    given = merge(*layers)
+    _known_keys(check, given, ("command", "what", "recipe", "network", "data", "train", *parameters(settings)))
+    data, base, recipe_name = _data(check, given, foreign_data)
+    if "space" in what:
+        build = check.attempt(SPACES.resolve, what["space"])
+        published = SPACES.facts(what["space"]).get("network", {})
+        sized = {**published, **_section({}, "network", base, what["space"]), **scale, **given.get("network", {})}
+    else:
+        build, arguments = hand_designed.factory(what["name"], what.get("arguments"))
+        sized = {**{k: v for k, v in arguments.items() if k not in FROM_DATA}, **given.get("network", {})}
+    resolved = {
+        "command": "train",
+        "what": dict(what),
+        "recipe": recipe_name,
+        "network": _scale(check, build, sized, "network"),
+        "data": data,
+        "train": check.bind(Recipe, merge(base.get("train", {}), given.get("train", {})), "train"),
+        **_settings(check, {k: v for k, v in given.items() if k != "controls"}, base),
+    }
+    check.done()
+    del resolved["controls"]
+    return resolved
+
+
+def _settings(check: _Check, given: Layer, base: Layer) -> dict[str, Any]:
+    keys = parameters(settings)
+    bound = check.bind(settings, {k: v for k, v in merge(base, given).items() if k in keys}, "configuration")
+    if not bound.get("threads"):
+        bound["threads"] = int(os.environ.get("OMP_NUM_THREADS", "0") or 0) or len(os.sched_getaffinity(0))
+    return bound
+
+
+def _data(check: _Check, given: Layer, foreign: bool) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """The resolved section ``data``, the recipe that goes with it, and that recipe's name."""
+    section = dict(given.get("data", {}))
+    name = section.get("name", "digits")
+    facts = {"recipe": "quick", "augment": {}} if foreign else (check.attempt(defaults, name) or {})
+    recipe_name = str(given.get("recipe") or facts.get("recipe", "quick"))
+    base = check.attempt(recipe, recipe_name) or {}
+    from_recipe = dict(base.get("data", {}))
+    augment = {**facts.get("augment", {}), **from_recipe.pop("augment", {}), **(section.pop("augment", None) or {})}
+    known = parameters(data_settings)
+    options = {k: v for k, v in section.items() if k not in known}
+    own = {**from_recipe, **{k: v for k, v in section.items() if k in known}}
+    bound = check.bind(data_settings, own, "data")
+    from nas.data.batches import Augment
+
+    bound_augment = check.bind(Augment, augment, "data.augment")
+    if not foreign and name.partition(":")[0] in DATA:
+        source = parameters(DATA[name.partition(":")[0]])
+        for option in options:
+            if option not in source or option in ("path", "root", "download"):
+                extra = [*known, "augment", *(k for k in source if k not in ("path", "root", "download"))]
+                check.errors.append("data: " + unknown("argument", option, extra))
+    return {**bound, **options, "augment": bound_augment}, base, recipe_name
+
+
+def _section(given: Layer, section: str, base: Layer, name: str) -> dict[str, Any]:
+    """What the recipe says of this section for this name, under what was given."""
+    found = merge(base.get(section, {}).get(name, {}), given.get(section, {}))
+    found.pop("name", None)
+    return found
+
+
+def _scale(check: _Check, build: Any, given: Layer, where: str) -> dict[str, Any]:
+    for name in FROM_DATA:
+        if name in given:
+            check.errors.append(f"{where}.{name} follows from the data: leave it out")
+    bound = check.bind(build, {k: v for k, v in given.items() if k not in FROM_DATA}, where)
+    return {name: value for name, value in bound.items() if name not in FROM_DATA}
+
+
+def _known_keys(check: _Check, given: Layer, known: Sequence[str]) -> None:
+    for key in given:
+        if key not in known:
+            check.errors.append("configuration: " + unknown("key", str(key), known))
+        elif key in SECTIONS and not isinstance(given[key], Mapping):
+            check.errors.append(f"{key} must hold keys and values, not {given[key]!r}")
+    check.done()
+
+
+def _check_budget(text: str, one_shot: bool, strategy: str) -> None:
+    budget = Budget.parse(text)
+    if one_shot and budget.trials is not None:
+        raise ValueError(f"strategy {strategy} trains a supernet and counts epochs, not trials: --budget 50epochs")
+    if not one_shot and budget.epochs is not None:
+        raise ValueError(f"strategy {strategy} evaluates architectures and counts trials: --budget 20trials")

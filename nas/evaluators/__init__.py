@@ -1,0 +1,5 @@
+"""Evaluators: what an architecture's result is."""
+
+from nas.evaluators.scratch import EVALUATORS, Scratch
+
+__all__ = ["EVALUATORS", "Scratch"]

@@ -1,0 +1,53 @@
+"""Train a candidate from scratch, briefly, and measure it on the validation part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nas.counting import cost
+from nas.data import Split
+from nas.data.batches import Augment
+from nas.execution import Evaluator, Result, Trial
+from nas.network import Network
+from nas.registry import Registry
+from nas.search_space import SearchSpace
+from nas.seeding import derive, randomness
+from nas.train import Recipe, accuracy, fit
+
+EVALUATORS: Registry[Callable[..., Evaluator]] = Registry("evaluator")
+
+
+@EVALUATORS.register("scratch")
+@dataclass(frozen=True)
+class Scratch:
+    """Trains from scratch with the run's recipe, for the trial's epochs; accuracy on the validation part"""
+
+    space: SearchSpace
+    train: Split
+    valid: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    recipe: Recipe
+    augment: Augment | None = None
+    device: str = "cpu"
+
+    def __call__(self, trial: Trial, *, seed: int) -> Result:
+        graph = self.space.fill(trial.architecture)
+        with randomness(seed, "network"):
+            network = Network(graph)
+        recipe = replace(self.recipe, epochs=trial.epochs or self.recipe.epochs, early_stop=0)
+        common: dict[str, Any] = {"mean": self.mean, "std": self.std, "device": self.device}
+        metrics: dict[str, float] = {}
+        for epoch in fit(network, self.train, recipe=recipe, augment=self.augment, seed=derive(seed, "fit"), **common):
+            metrics = epoch.metrics
+        checked = accuracy(network, self.valid, **common)
+        figures = cost(graph)
+        return {
+            "valid_accuracy": checked["accuracy"],
+            "valid_loss": checked["loss"],
+            "train_loss": metrics["train_loss"],
+            "params": figures.params,
+            "macs": figures.macs,
+        }

@@ -1,0 +1,5 @@
+"""Where trials are evaluated."""
+
+from nas.execution.executor import EXECUTORS, Evaluator, Executor, Local, Result, Trial
+
+__all__ = ["EXECUTORS", "Evaluator", "Executor", "Local", "Result", "Trial"]

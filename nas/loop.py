@@ -1,0 +1,349 @@
+"""search(): the one loop. It pulls reports from a strategy, logs each, saves what resuming needs, and ends with controls.
+
+A search is: reports until a limit of the budget; the best architecture, costed at the network's scale; controls: the
+found network, random ones of the space and a hand-designed one of like size, trained under one recipe inside the run.
+Whatever was cut off is taken up from the ledger and the checkpoint to the same bits.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas import hand_designed
+from nas.budget import Budget
+from nas.counting import Cost, cost
+from nas.data import Dataset, load
+from nas.data.batches import Augment
+from nas.evaluators import Scratch
+from nas.execution import EXECUTORS, Executor, Result, Trial
+from nas.run import Run, environment
+from nas.search_space import SPACES, Architecture, SearchSpace, space
+from nas.seeding import derive, generator
+from nas.strategies import STRATEGIES, AskTell, Examples, OneShot, Report, Strategy, Task
+from nas.subject import Subject
+from nas.train import Recipe
+from nas.training import train_network
+
+TIMELESS = ("kind", "step", "metrics", "tables", "replayed", "error", "epochs")
+Config = dict[str, Any]
+
+
+class Watcher:
+    """Is told what happens, to show it. This one shows nothing."""
+
+    def stage(self, text: str, total: int | None = None) -> None:
+        """A new stage begins, of `total` steps if that is known."""
+
+    def tick(self, done: int, total: int) -> None:
+        """`done` of `total` batches of the present epoch."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """A line was added to the ledger."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A function of an architecture as an evaluator: a number to maximise, or metrics with ``valid_accuracy``."""
+
+    function: Callable[[Architecture], float | Mapping[str, float]]
+
+    def __call__(self, trial: Trial, *, seed: int) -> Result:
+        found = self.function(trial.architecture)
+        return dict(found) if isinstance(found, Mapping) else {AskTell.objective: float(found)}
+
+
+@dataclass
+class Search:
+    """One search in one run: everything that its configuration decides, built."""
+
+    run: Run
+    config: Config
+    data: Dataset | None
+    objective: Callable[[Architecture], float | Mapping[str, float]] | None = None
+    watcher: Watcher = Watcher()
+
+    def __post_init__(self) -> None:
+        section = dict(self.config["space"])
+        name = section.pop("name")
+        facts = {"classes": len(self.data.classes), "input": self.data.input} if self.data else {}
+        self.space: SearchSpace = space(name, **section, **facts)
+        self.network_scale = {**self.config["network"], **facts}
+        strategy = dict(self.config["strategy"])
+        self.strategy: Strategy = STRATEGIES.resolve(strategy.pop("name"))(**strategy)
+        self.budget = Budget.parse(self.config["budget"])
+        self.seed: int = self.config["seed"]
+
+    # --- the search itself --------------------------------------------------------------------------------------
+
+    def search(self) -> Architecture:
+        """Pull reports until the budget is spent; the best architecture."""
+        past = self._take_up()
+        self.watcher.stage("search", self.budget.epochs or self.budget.trials)
+        for event in past:
+            self.watcher.event(event)
+        executor = self._executor() if isinstance(self.strategy, AskTell) else None
+        try:
+            if not self._spent():
+                self._pull(self.strategy.reports(self._task(executor)))
+            return self.strategy.best() if past or self.run.events() else self._nothing()
+        finally:
+            if executor is not None:
+                executor.close()
+
+    def _pull(self, reports: Iterator[Report]) -> None:
+        for report in reports:
+            event = self._log(report)
+            self.watcher.event(event)
+            if report.kind != "start" and self._spent():
+                break
+
+    def _nothing(self) -> Architecture:
+        raise ValueError(f"the budget {self.config['budget']} left no time for a single step")
+
+    def _spent(self) -> str | None:
+        return self.budget.spent(seconds=self.run.seconds)
+
+    def _take_up(self) -> list[dict[str, Any]]:
+        """Hand the strategy what an earlier process left; the events that are covered."""
+        one_shot = isinstance(self.strategy, OneShot)
+        state = self.run.load() if one_shot else None
+        if one_shot:
+            self.run.cut_back(state["covers"] if state else 0)
+        past = [e for e in self.run.events() if e["kind"] in ("start", "trial", "epoch")]
+        if past or state:
+            self.run.log("resume")
+        reports = [self._report(event) for event in past]
+        self.strategy.resume(reports, state)
+        return past
+
+    def _report(self, event: Mapping[str, Any]) -> Report:
+        content = {name: event[name] for name in TIMELESS if name in event}
+        return Report(**content, architecture=self.space.parse(event["literal"]))
+
+    def _log(self, report: Report) -> dict[str, Any]:
+        """Ledger first, then the checkpoint that covers it, then best.yaml."""
+        architecture = report.architecture
+        assert architecture is not None
+        content: dict[str, Any] = {"step": report.step, "literal": architecture.literal, "digest": architecture.digest}
+        if report.kind != "start":
+            content["metrics"] = dict(report.metrics)
+        if report.tables is not None:
+            content["tables"] = {n: [[round(w, 6) for w in row] for row in rows] for n, rows in report.tables.items()}
+        for name in ("epochs", "error"):
+            if getattr(report, name) is not None:
+                content[name] = getattr(report, name)
+        if report.replayed:
+            content["replayed"] = True
+        event = self.run.log(report.kind, **content)
+        if isinstance(self.strategy, OneShot):
+            self.run.save(self.strategy.state())
+            self._save_best(architecture, report.metrics)
+        elif report.kind == "trial" and not report.error and self.strategy.best() == architecture:
+            self._save_best(architecture, report.metrics)
+        return event
+
+    def _save_best(self, architecture: Architecture, metrics: Mapping[str, float]) -> None:
+        figures = self.figures(architecture)
+        content = {**architecture.to_dict(), "params": figures.params, "macs": figures.macs, "metrics": dict(metrics)}
+        self.run.save_best(content)
+
+    def figures(self, architecture: Architecture) -> Cost:
+        """The cost of the network that an architecture gives, at the network's scale."""
+        return cost(self._sized.fill(architecture))
+
+    @property
+    def _sized(self) -> SearchSpace:
+        return space(self.space.name, **self.network_scale)
+
+    def _examples(self) -> Examples:
+        assert self.data is not None
+        held = self.data.split(self.config["data"]["valid"], seed=derive(self.seed, "split"))
+        augment = Augment(**self.config["data"]["augment"])
+        return Examples(held.train, held.valid, self.data.mean, self.data.std, augment)
+
+    def _executor(self) -> Executor:
+        settings = dict(self.config["executor"])
+        make = EXECUTORS.resolve(settings.pop("name"))
+        if self.objective is not None:
+            return make(Objective(self.objective), seed=self.seed, **settings)
+        examples = self._examples()
+        evaluate = Scratch(
+            self.space,
+            examples.train,
+            examples.valid,
+            examples.mean,
+            examples.std,
+            Recipe(**self.config["train"]),
+            examples.augment,
+            self.config["device"],
+        )
+        return make(evaluate, seed=self.seed, **settings)
+
+    def _task(self, executor: Executor | None) -> Task:
+        return Task(
+            space=self.space,
+            seed=self.seed,
+            epochs=self.budget.epochs,
+            trials=self.budget.trials,
+            lag=self.config["search"]["lag"],
+            ordered=self.config["search"]["order"] == "number",
+            device=self.config["device"],
+            examples=self._examples() if executor is None else None,
+            executor=executor,
+            tick=self.watcher.tick,
+        )
+
+    # --- after the search ---------------------------------------------------------------------------------------
+
+    def select(self, best: Architecture) -> dict[str, Any]:
+        """Write down the choice: best.yaml and a line of the ledger."""
+        metrics = self._metrics_of(best)
+        self._save_best(best, metrics)
+        figures = self.figures(best)
+        chosen = {"params": figures.params, "macs": figures.macs, "metrics": metrics}
+        event = self.run.log("selected", literal=best.literal, digest=best.digest, **chosen)
+        self.watcher.event(event)
+        return event
+
+    def _metrics_of(self, best: Architecture) -> dict[str, float]:
+        """What the search measured: of its last epoch, or of the trial that is the best."""
+        lines = [e for e in self.run.events() if e["kind"] == "epoch"]
+        lines = lines or [e for e in self.run.events() if e["kind"] == "trial" and e["digest"] == best.digest]
+        return dict(lines[-1]["metrics"])
+
+    def controls(self, best: Architecture) -> dict[str, dict[str, float]]:
+        """Train the found network and its opponents under one recipe; mean and deviation of each group."""
+        assert self.data is not None
+        done = {e["name"]: e for e in self.run.events() if e["kind"] == "control"}
+        scores: dict[str, list[float]] = {}
+        opponents = self._opponents(best)
+        self.watcher.stage("controls", len(opponents))
+        for name, group, subject, seed in opponents:
+            event = done.get(name) or self._train_control(name, group, subject, seed)
+            self.watcher.event(event)
+            scores.setdefault(group, []).append(event["metrics"]["test_accuracy"])
+        return {
+            group: {
+                "mean": statistics.fmean(values),
+                "std": statistics.stdev(values) if len(values) > 1 else 0.0,
+                "n": len(values),
+            }
+            for group, values in scores.items()
+        }
+
+    def _opponents(self, best: Architecture) -> list[tuple[str, str, Subject, int]]:
+        """(name, group, network, seed): round by round, so that an early look shows something of each group."""
+        assert self.data is not None
+        n = self.config["controls"]
+        found = Subject("found", best)
+        rng, others = generator(self.seed, "controls"), {best.digest: best}
+        while len(others) <= n and len(others) < self.space.size:
+            sampled = self.space.sample(rng)
+            others.setdefault(sampled.digest, sampled)
+        randoms = list(others.values())[1:]
+        params = self.figures(best).params
+        label, arguments = hand_designed.like(params, classes=len(self.data.classes), input=self.data.input)
+        designed = Subject(label, arguments=arguments)
+        listed: list[tuple[str, str, Subject, int]] = []
+        for i in range(n):
+            listed.append((f"found-{i}", "found", found, i))
+            if i < len(randoms):
+                listed.append((f"random-{i}", "random", Subject("random", randoms[i]), i))
+            listed.append((f"{label}-{i}", label, designed, i))
+        return listed
+
+    def _train_control(self, name: str, group: str, subject: Subject, seed: int) -> dict[str, Any]:
+        shared = {key: self.config[key] for key in ("recipe", "data", "train", "device", "deterministic", "threads")}
+        scale = {} if subject.architecture is None else dict(self.config["network"])
+        config = {"command": "train", "what": subject.to_config(), **shared, "network": scale}
+        config["seed"] = derive(self.seed, "control", seed) % 2**31
+        folder = self.run.folder / "controls" / name
+        self.watcher.stage(f"training {name}", self.config["train"]["epochs"])
+        result = train_network(folder, config, data=self.data, tick=self.watcher.tick, seen=self.watcher.event)
+        literal = {"literal": subject.architecture.literal} if subject.architecture else {}
+        return self.run.log(
+            "control",
+            name=name,
+            group=group,
+            **literal,
+            params=result["params"],
+            macs=result["macs"],
+            metrics={"test_accuracy": result["accuracy"], "test_loss": result["loss"]},
+        )
+
+
+def begin(config: Config, folder: Path, *, data: Dataset | None = None) -> Run:
+    """Make a run's folder: its configuration and what its result may depend on beside that."""
+    facts: dict[str, Any] = {}
+    if data is not None:
+        fraction = config["data"]["valid"] if config["command"] == "search" else config["train"]["valid"]
+        held = data.split(fraction, seed=derive(config["seed"], "split")) if fraction else None
+        facts["data"] = {
+            "name": data.name,
+            "digest": data.digest,
+            "split_digest": held.digest if held else None,
+            "train": len(held.train) if held else len(data.train),
+            "valid": len(held.valid) if held else 0,
+            "test": len(data.test),
+        }
+    return Run.create(folder, config, environment(**facts))
+
+
+def load_data(config: Config, *, download: bool = False) -> Dataset:
+    """The data set of a configuration."""
+    section = {k: v for k, v in config["data"].items() if k not in ("valid", "augment")}
+    return load(section.pop("name"), root=Path(section.pop("root")), download=download, **section)
+
+
+def proceed(
+    run: Run,
+    *,
+    data: Dataset | None,
+    objective: Callable[[Architecture], float | Mapping[str, float]] | None = None,
+    watcher: Watcher | None = None,
+) -> dict[str, Any]:
+    """Search, from the beginning or from where it was cut off, to the end; the result as a document."""
+    from nas.report.tensorboard import Board
+
+    config = run.config
+    watcher = watcher or Watcher()
+    finished = [event for event in run.events() if event["kind"] == "done"]
+    search = Search(run, config, data, objective, watcher)
+    if finished:
+        return _result(run, search, finished[-1])
+    with settled(config), Board.following(run.folder, search.space, config) as board:
+        search.watcher = _Both(watcher, board)
+        best = search.search()
+        reason = search._spent() or search.config["budget"]
+        search.select(best)
+        wanted = config["controls"] and data is not None and objective is None
+        groups = search.controls(best) if wanted else {}
+        final = run.log("done", reason=reason, metrics=search._metrics_of(best), controls=groups)
+        search.watcher.event(final)
+    return _result(run, search, final)
+
+
+def _result(run: Run, search: Search, final: Mapping[str, Any]) -> dict[str, Any]:
+    events = run.events()
+    selected = [event for event in events if event["kind"] == "selected"][-1]
+    trials = sum(1 for event in events if event["kind"] == "trial" and not event.get("replayed"))
+    on_gpu = str(run.config["device"]).startswith("cuda")
+    return {
+        "run": str(run.folder),
+        "space": search.space.name,
+        "strategy": run.config["strategy"]["name"],
+        "best": selected["literal"],
+        "params": selected["params"],
+        "macs": selected["macs"],
+        "metrics": final["metrics"],
+        "controls": final["controls"],
+        "cost": {
+            "seconds": final["seconds"],
+            "gpu_hours": final["seconds"] / 3600 if on_gpu else 0.0,
+            "trials": trials,
+        },
+    }

@@ -1,0 +1,157 @@
+"""Record: a run's folder as a report reads it. Unfinished runs, and files that are not there yet, are fine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.report.comparison import Event
+from nas.search_space.architecture import Architecture
+from nas.search_space.space import SearchSpace, space
+
+SMALLER_IS_BETTER = ("loss", "error", "latency", "params", "macs", "seconds")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is in a run's folder."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    best: Mapping[str, Any]
+    events: Sequence[Event]
+
+    def of(self, *kinds: str) -> list[Event]:
+        """The events of these kinds."""
+        return [event for event in self.events if event["kind"] in kinds]
+
+    @property
+    def searched(self) -> bool:
+        """Whether this is a search, and not the training of one network."""
+        kinds = {"start", "trial", "selected", "control"}
+        return bool(self.section("strategy")) or any(e["kind"] in kinds or "tables" in e for e in self.events)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return any(event["kind"] == "done" for event in self.events)
+
+    @property
+    def epochs(self) -> list[Event]:
+        """The last report of each epoch, in order."""
+        return list({int(event["step"]): event for event in self.of("epoch")}.values())
+
+    @property
+    def trials(self) -> list[Event]:
+        """The last report of each trial, by number."""
+        return [event for _, event in sorted({int(event["step"]): event for event in self.of("trial")}.items())]
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A section of the configuration; a section that is one name is ``{"name": ...}``."""
+        found = self.config.get(name) or {}
+        return found if isinstance(found, Mapping) else {"name": found}
+
+    def architecture(self) -> tuple[SearchSpace, Architecture] | None:
+        """The best architecture and its space. None if there is none, or its space cannot be made here."""
+        address, literal = self.best.get("space"), self.best.get("literal")
+        if not address or not literal:
+            return None
+        given = self.section("space")
+        scale = {k: v for k, v in given.items() if k != "name"} if given.get("name") == address else {}
+        try:
+            made = space(str(address), **scale)
+            return made, made.parse(str(literal))
+        except ValueError:
+            return None
+
+    def phases(self) -> dict[str, float]:
+        """Seconds spent in search, selection and training, as far as the run went."""
+        if not self.searched:
+            return {"training": self.seconds}
+        looked = max((_seconds(e) for e in self.of("epoch", "start", "trial")), default=0.0)
+        selected = max((_seconds(e) for e in self.of("selected")), default=looked)
+        return {"search": looked, "selection": selected - looked, "training": max(0.0, self.seconds - selected)}
+
+    @property
+    def seconds(self) -> float:
+        """The run's clock at the last event."""
+        return max((_seconds(event) for event in self.events), default=0.0)
+
+
+def record(folder: Path) -> Record:
+    """The run in `folder`. Raises ValueError if no run is there."""
+    folder = Path(folder)
+    if not (folder / "config.yaml").is_file() and not (folder / "events.jsonl").is_file():
+        raise ValueError(f"no run in {folder}: a run's folder has config.yaml and events.jsonl (`nas list runs`)")
+    return Record(
+        folder,
+        config=_yaml(folder / "config.yaml"),
+        environment=_json(folder / "environment.json"),
+        best=_yaml(folder / "best.yaml"),
+        events=_events(folder / "events.jsonl"),
+    )
+
+
+def _events(path: Path) -> list[Event]:
+    """The events of a ledger; a torn last line, which a resumed run would repair, is left out."""
+    if not path.is_file():
+        return []
+    found: list[Event] = []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise ValueError(f"{path}, line {number} is not JSON ({error.msg}): restore it or remove it") from error
+            continue
+        if isinstance(event, dict) and "kind" in event:
+            found.append(event)
+    return found
+
+
+def _yaml(path: Path) -> Mapping[str, Any]:
+    import yaml
+
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return content if isinstance(content, dict) else {}
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return content if isinstance(content, dict) else {}
+
+
+def _seconds(event: Event) -> float:
+    return float(event.get("seconds") or 0.0)
+
+
+def objective(metrics: Mapping[str, Any]) -> str | None:
+    """The metric a trial is judged by here: validation accuracy if there is one, else the first number."""
+    numbers = [name for name, value in metrics.items() if isinstance(value, int | float)]
+    preferred = [name for name in ("valid_accuracy", "accuracy", "test_accuracy") if name in numbers]
+    return next(iter([*preferred, *numbers]), None)
+
+
+def ascending(name: str) -> bool:
+    """Whether less of the metric is better."""
+    return any(word in name for word in SMALLER_IS_BETTER)
+
+
+def best_so_far(trials: Iterable[Event]) -> list[tuple[int, float, float]]:
+    """(number, value, best value up to it) of each trial that did not fail."""
+    curve: list[tuple[int, float, float]] = []
+    name: str | None = None
+    for event in trials:
+        metrics = event.get("metrics") or {}
+        name = name or objective(metrics)
+        if name is None or not isinstance(metrics.get(name), int | float):
+            continue
+        value = float(metrics[name])
+        best = curve[-1][2] if curve else value
+        curve.append((int(event["step"]), value, min(best, value) if ascending(name) else max(best, value)))
+    return curve

@@ -1,0 +1,274 @@
+"""Run: a directory with configuration, ledger, checkpoint and best architecture, and nothing outside it.
+
+The ledger (events.jsonl) is the one source of truth. A process may die at any moment: what is replaced is replaced
+atomically, what is appended is cut back, on resume, to what the checkpoint covers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+CONFIG, LEDGER, CHECKPOINT, BEST, ENVIRONMENT = (
+    "config.yaml", "events.jsonl", "checkpoint.pt", "best.yaml", "environment.json",
+)  # fmt: skip
+TRANSIENT = frozenset({"time", "seconds", "pid", "host", "worker"})  # keys of the ledger that differ between equal runs
+
+
+class Run:
+    """One run's folder, locked while it is open.
+
+    `Run.create` makes a new one, `Run.open` takes up an old one; both are context managers.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock: IO[str] | None = None
+        self._before = 0.0  # seconds used by earlier processes
+        self._started = time.monotonic()
+
+    # --- opening and closing ----------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> Run:
+        """A new run. Raises ValueError if the folder holds one already."""
+        if (folder / CONFIG).exists():
+            raise ValueError(f"{folder} holds a run already: go on with `nas resume {folder}`, or name another --run")
+        run = cls(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        run._acquire()
+        replace(folder / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
+        replace(folder / CONFIG, dump(config))
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """An old run, its ledger repaired. Raises ValueError if there is none, or another process works in it."""
+        check_run(folder)
+        run = cls(folder)
+        run._acquire()
+        run._repair()
+        seconds = [event["seconds"] for event in run.events() if "seconds" in event]
+        run._before = max(seconds, default=0.0)
+        return run
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _acquire(self) -> None:
+        path = self.folder / ".lock"
+        lock = open(path, "a+")  # noqa: SIM115  (held as long as the run is open)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            owner = path.read_text().strip() or "another process"
+            raise ValueError(f"{self.folder} is in use by {owner}: wait for it, or stop it") from error
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        self._lock = lock
+
+    # --- the ledger -------------------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in this run, by all processes that worked on it."""
+        return self._before + time.monotonic() - self._started
+
+    def log(self, kind: str, **content: Any) -> dict[str, Any]:
+        """Append one line to the ledger and hand it to the system. Raises OSError if the disk is full."""
+        event = {"kind": kind, **content, "time": round(time.time(), 3), "seconds": round(self.seconds, 3)}
+        line = (json.dumps(event) + "\n").encode()
+        path = self.folder / LEDGER
+        before = path.stat().st_size if path.exists() else 0
+        try:
+            with open(path, "ab", buffering=0) as ledger:
+                if ledger.write(line) < len(line):
+                    raise OSError(28, "No space left on device", str(path))
+        except OSError:
+            os.truncate(path, before)
+            raise
+        return event
+
+    def events(self) -> list[dict[str, Any]]:
+        """All whole lines of the ledger."""
+        return list(events(self.folder))
+
+    def _repair(self) -> None:
+        """Cut off a torn last line."""
+        path = self.folder / LEDGER
+        if path.exists():
+            whole = sum(length for _, length in _lines(path))
+            if whole < path.stat().st_size:
+                os.truncate(path, whole)
+
+    def cut_back(self, covered: int) -> None:
+        """Forget the lines after the first `covered` bytes: the checkpoint does not know of them."""
+        path = self.folder / LEDGER
+        if path.exists() and path.stat().st_size > covered:
+            os.truncate(path, covered)
+
+    # --- tensors and the best architecture --------------------------------------------------------------------
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace the checkpoint; it remembers how much of the ledger it covers."""
+        path = self.folder / LEDGER
+        covers = path.stat().st_size if path.exists() else 0
+        save_tensors(self.folder / CHECKPOINT, {**state, "covers": covers})
+
+    def load(self) -> dict[str, Any] | None:
+        """The checkpoint, on the CPU, or None if none was saved yet."""
+        return load_tensors(self.folder / CHECKPOINT)
+
+    def save_best(self, content: Mapping[str, Any]) -> None:
+        """Replace best.yaml."""
+        replace(self.folder / BEST, dump(content))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        return read_yaml(self.folder / CONFIG)
+
+
+def check_run(folder: Path) -> None:
+    """Raises ValueError if `folder` holds no run."""
+    if not (folder / CONFIG).is_file():
+        what = "does not exist" if not folder.exists() else f"holds no run (no {CONFIG})"
+        raise ValueError(f"{folder} {what}; `nas list runs` shows the runs")
+
+
+def events(folder: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a run's ledger; a torn last line is left out."""
+    path = folder / LEDGER
+    if path.exists():
+        for event, _ in _lines(path):
+            yield event
+
+
+def _lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """(event, length in bytes) of each whole line."""
+    with open(path, "rb") as ledger:
+        for line in ledger:
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield json.loads(line), len(line)
+            except ValueError:
+                return
+
+
+def replace(path: Path, content: str | bytes) -> None:
+    """Write a file so that at any moment the old or the new one is there, whole."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
+    """Replace a file of tensors and numbers, atomically."""
+    import io
+
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    replace(path, buffer.getvalue())
+
+
+def load_tensors(path: Path) -> dict[str, Any] | None:
+    """What `save_tensors` wrote, or None if there is no file. Raises ValueError if it is damaged."""
+    import torch
+
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is damaged and cannot be read ({type(error).__name__})") from error
+    return state
+
+
+def dump(content: Mapping[str, Any]) -> str:
+    """YAML, keys in the order given."""
+    return yaml.safe_dump(_plain(content), sort_keys=False, allow_unicode=True, width=110)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping. Raises ValueError with the place of a mistake."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        place = f", line {where.line + 1}, column {where.column + 1}" if where else ""
+        raise ValueError(f"{path} is no YAML{place}: {getattr(error, 'problem', error)}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold keys and values, not a {type(content).__name__}")
+    return content
+
+
+def _plain(content: Any) -> Any:
+    """Tuples as lists, mappings as dicts: what YAML's safe writer knows."""
+    if isinstance(content, Mapping):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_plain(value) for value in content]
+    return str(content) if isinstance(content, Path) else content
+
+
+def environment(**facts: Any) -> dict[str, Any]:
+    """What a run's result may depend on beside its configuration: versions, hardware, threads, command line."""
+    import importlib.metadata
+    import subprocess
+
+    import torch
+
+    versions = {"python": platform.python_version()}
+    for name in ("torch", "numpy", "nas-framework", "networkx", "scikit-learn"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    here = Path(__file__).parent
+    commit = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    cuda = torch.cuda.is_available()
+    return {
+        "versions": versions,
+        "commit": commit.stdout.strip() or None,
+        "hardware": {
+            "machine": platform.machine(),
+            "system": platform.platform(),
+            "cpus": os.cpu_count(),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
+        },
+        "threads": torch.get_num_threads(),
+        "environment": {k: v for k, v in os.environ.items() if k.startswith(("OMP_", "MKL_", "CUDA_VISIBLE"))},
+        "command": sys.argv,
+        **facts,
+    }

@@ -1,0 +1,130 @@
+"""Subject: the network that a command names: a run, a file, ``SPACE:LITERAL``, ``SPACE:KNOWN`` or a baseline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas import hand_designed
+from nas.graph import Shape
+from nas.run import BEST, CHECKPOINT, CONFIG, check_run, read_yaml
+from nas.search_space import SPACES, Architecture, SearchSpace, read, space
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nas.counting import Cost
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to be built at some scale: an architecture of a space, or a hand-designed one."""
+
+    name: str
+    architecture: Architecture | None = None
+    arguments: Mapping[str, Any] | None = None  # of a hand-designed network without an entry of its own
+    run: Path | None = None
+    scale: Mapping[str, Any] = field(default_factory=dict)  # what the run decided, for a subject that is a run
+
+    def to_config(self) -> dict[str, Any]:
+        """What `from_config` reads; a part of a training run's configuration."""
+        if self.architecture is not None:
+            return {"name": self.name, "space": self.architecture.space, "literal": self.architecture.literal}
+        return {"name": self.name, **({"arguments": dict(self.arguments)} if self.arguments else {})}
+
+    def space(self, scale: Mapping[str, Any]) -> SearchSpace:
+        """The architecture's space at a network's scale: the published one, the run's, then `scale`."""
+        assert self.architecture is not None
+        address = self.architecture.space
+        return space(address, **{**SPACES.facts(address).get("network", {}), **self.scale, **scale})
+
+    def build(self, **scale: Any) -> nn.Module:
+        """The network, with the weights that the global generator gives. `scale`: classes, input, channels ..."""
+        from nas.network import Network
+
+        if self.architecture is not None:
+            return Network(self.space(scale).fill(self.architecture))
+        return hand_designed.build(self.name, arguments=_dict(self.arguments), **{**self.scale, **scale})
+
+    def cost(self, **scale: Any) -> tuple[Cost, Shape, int]:
+        """Cost, input and number of classes."""
+        import torch
+
+        from nas.counting import cost
+
+        if self.architecture is not None:
+            sized = self.space(scale)
+            return cost(sized.fill(self.architecture)), sized.graph.input, sized.scale["classes"]
+        _, arguments = hand_designed.factory(self.name, _dict(self.arguments))
+        fallback = {} if self.arguments else hand_designed.entry(self.name)
+        given = {**fallback, **arguments, **self.scale, **scale}
+        shape: Shape = tuple(given.get("input", (3, 32, 32)))
+        with torch.device("meta"):
+            network = self.build(**scale)
+        return cost(network, input=shape), shape, int(given.get("classes", 10))
+
+    @property
+    def factory(self) -> tuple[Any, dict[str, Any]] | None:
+        """How a hand-designed network is built; None for an architecture."""
+        return None if self.architecture else hand_designed.factory(self.name, _dict(self.arguments))
+
+
+def _dict(arguments: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if arguments is None else dict(arguments)
+
+
+def from_config(content: Mapping[str, Any], *, run: Path | None = None, scale: Mapping[str, Any] | None = None) -> Subject:
+    """The subject that `to_config` wrote."""
+    architecture = read(content) if "space" in content else None
+    return Subject(content["name"], architecture, content.get("arguments"), run, scale or {})
+
+
+def identify(what: str) -> Subject:
+    """The network that `what` names. Raises ValueError that says what it could have been."""
+    path = Path(what)
+    if path.is_dir():
+        return _of_run(path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ValueError(f"no file {what}: an architecture's file is written by `nas export` or a run's {BEST}")
+        return _named(read(read_yaml(path)), path.stem)
+    address = re.match(r"(.*?\.py:\w+):(.+)$", what) or re.match(r"([^:|]+):(.+)$", what)
+    if address:
+        return _named(space(address[1]).parse(address[2]), address[2])
+    if "/" in what or path.suffix:
+        raise ValueError(f"no folder or file {what}: name a run, an architecture's YAML file, SPACE:LITERAL or a baseline")
+    if what in SPACES:
+        raise ValueError(f"{what} is a space: name a point of it, {what}:{next(iter(space(what).known), 'LITERAL')}")
+    hand_designed.entry(what)
+    return Subject(what)
+
+
+def _named(architecture: Architecture, label: str) -> Subject:
+    known = re.fullmatch(r"[\w.-]+", label)
+    space_name = architecture.space.rpartition(":")[2]
+    return Subject(f"{space_name}-{label if known else architecture.digest[:8]}", architecture)
+
+
+def _of_run(folder: Path) -> Subject:
+    check_run(folder)
+    config = read_yaml(folder / CONFIG)
+    if config["command"] == "train":
+        return from_config(config["what"], run=folder, scale=config["network"])
+    if not (folder / BEST).exists():
+        raise ValueError(f"{folder} has no best architecture yet: `nas resume {folder}` goes on with the search")
+    architecture = read(read_yaml(folder / BEST))
+    return Subject(_named(architecture, "").name, architecture, None, folder, config["network"])
+
+
+def trained(folder: Path) -> Path | None:
+    """The training run with the weights of a run's network: itself, its last `nas train`, or the search's own."""
+    check_run(folder)
+    own = [folder] if read_yaml(folder / CONFIG)["command"] == "train" else []
+    later = sorted((folder / "train").glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for candidate in [*own, *later, folder / "controls" / "found-0"]:
+        if (candidate / CHECKPOINT).exists():
+            return candidate
+    return None

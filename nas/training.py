@@ -1,0 +1,149 @@
+"""train_network(): one network trained in a folder of its own, resumable; evaluate(): a trained one measured again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas.counting import cost
+from nas.data import Dataset
+from nas.data.batches import Augment
+from nas.run import Run, environment, load_tensors, read_yaml
+from nas.seeding import derive, randomness
+from nas.subject import Subject, from_config
+from nas.train import Recipe, Tick, accuracy, fit
+
+Seen = Callable[[Mapping[str, Any]], None]
+
+
+@contextmanager
+def settled(config: Mapping[str, Any]) -> Iterator[None]:
+    """Threads and determinism as the configuration says, and afterwards as before."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(config["threads"])
+    if config["deterministic"]:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+def build(config: Mapping[str, Any], data: Dataset) -> tuple[Subject, nn.Module]:
+    """The network of a training's configuration, with its seeded initial weights."""
+    subject = from_config(config["what"])
+    with randomness(config["seed"], "network"):
+        return subject, subject.build(**config["network"], classes=len(data.classes), input=data.input)
+
+
+def train_network(
+    folder: Path,
+    config: dict[str, Any],
+    *,
+    data: Dataset | None,
+    tick: Tick | None = None,
+    seen: Seen = lambda event: None,
+) -> dict[str, Any]:
+    """Train in `folder`, from the beginning or from where it was cut off; accuracy on the test part as a document."""
+    assert data is not None
+    fresh = not (folder / "config.yaml").exists()
+    with (Run.create(folder, config, environment()) if fresh else Run.open(folder)) as run:
+        return proceed_training(run, data=data, tick=tick, seen=seen)
+
+
+def proceed_training(
+    run: Run, *, data: Dataset, tick: Tick | None = None, seen: Seen = lambda event: None
+) -> dict[str, Any]:
+    """Train to the end; a finished training gives its result at once."""
+    config = run.config
+    done = [event for event in run.events() if event["kind"] == "done"]
+    if done:
+        return done[-1]["result"] | {"run": str(run.folder)}
+    state = run.load()
+    run.cut_back(state["covers"] if state else 0)
+    if state:
+        run.log("resume")
+    recipe = Recipe(**config["train"])
+    with settled(config):
+        _, network = build(config, data)
+        train, valid = _parts(config, data)
+        norms: dict[str, Any] = {"mean": data.mean, "std": data.std, "device": config["device"]}
+        epochs = fit(
+            network,
+            train,
+            recipe=recipe,
+            valid=valid,
+            augment=Augment(**config["data"]["augment"]),
+            seed=config["seed"],
+            state=state,
+            tick=tick,
+            **norms,
+        )
+        for epoch in epochs:
+            event = run.log("epoch", step=epoch.step, metrics=epoch.metrics)
+            run.save(epoch.state())
+            seen(event)
+        measured = accuracy(network, data.test, **norms)
+    figures = cost(network, input=data.input)
+    result = {
+        "accuracy": measured["accuracy"],
+        "loss": measured["loss"],
+        "split": "test",
+        "examples": len(data.test),
+        "params": figures.params,
+        "macs": figures.macs,
+    }
+    seen(run.log("done", metrics=measured, result=result))
+    return {"run": str(run.folder), **result}
+
+
+def _parts(config: Mapping[str, Any], data: Dataset) -> tuple[Any, Any]:
+    fraction = config["train"]["valid"]
+    if not fraction:
+        return data.train, None
+    held = data.split(fraction, seed=derive(config["seed"], "split"))
+    return held.train, held.valid
+
+
+def trained_network(folder: Path, data: Dataset) -> tuple[Subject, nn.Module]:
+    """The network of a training run with its last weights. Raises ValueError if it has none yet."""
+    config = read_yaml(folder / "config.yaml")
+    state = load_tensors(folder / "checkpoint.pt")
+    if state is None:
+        raise ValueError(f"{folder} has no weights yet: `nas resume {folder}` goes on with the training")
+    subject, network = build(config, data)
+    network.load_state_dict(state["averaged"])
+    return subject, network
+
+
+def evaluate(folder: Path, *, data: Dataset, split: str, device: str = "cpu") -> dict[str, Any]:
+    """Accuracy and loss of a trained network on the test part, or on what its training kept for validation."""
+    config = read_yaml(folder / "config.yaml")
+    part = data.test
+    if split == "valid":
+        _, valid = _parts(config, data)
+        if valid is None:
+            raise ValueError(f"{folder} trained on all training images (train.valid=0): there is only --split test")
+        part = valid
+    with settled(config):
+        _, network = trained_network(folder, data)
+        network.to(device)
+        measured = accuracy(network, part, mean=data.mean, std=data.std, device=device)
+    figures = cost(network, input=data.input)
+    return {
+        "run": str(folder),
+        "accuracy": measured["accuracy"],
+        "loss": measured["loss"],
+        "split": split,
+        "examples": len(part),
+        "params": figures.params,
+        "macs": figures.macs,
+    }
