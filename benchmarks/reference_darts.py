@@ -34,7 +34,6 @@ def _relu_conv_norm(c_in: int, *, c_out: int) -> nn.Sequential:
 
 
 def _separable(channels: int, *, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
-    """ReLU, depthwise convolution, pointwise convolution, normalisation."""
     padding = dilation * (kernel // 2)
     depthwise = nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
     return [nn.ReLU(), depthwise, nn.Conv2d(channels, channels, 1, bias=False), _norm(channels)]
@@ -89,7 +88,7 @@ def operation(name: str, *, channels: int, stride: int) -> nn.Module:
         case "sep_conv_3x3" | "sep_conv_5x5":  # applied twice, only the first time with the stride
             first = _separable(channels, kernel=kernel, stride=stride)
             return nn.Sequential(*first, *_separable(channels, kernel=kernel, stride=1))
-    raise ValueError(f"no operation {name!r}; there are: {', '.join(OPTIONS)}")
+    raise ValueError(f"no operation {name!r} (there are: {', '.join(OPTIONS)})")
 
 
 class MixedOp(nn.Module):
@@ -145,7 +144,7 @@ class Network(nn.Module):
         inputs = (width, width)
         for i in range(layers):
             reduction = i in self.reductions
-            C = 2 * C if reduction else C
+            C *= 2 if reduction else 1
             after_reduction = i - 1 in self.reductions
             self.cells.append(Cell(C, inputs=inputs, reduction=reduction, after_reduction=after_reduction))
             inputs = (inputs[1], STEPS * C)
@@ -178,8 +177,7 @@ def alpha_optimizer(alphas: Alphas) -> torch.optim.Adam:
 
 
 def loss_of(network: Network, *, alphas: Alphas, batch: Batch) -> Tensor:
-    images, labels = batch
-    return F.cross_entropy(network(images, *alphas), labels)
+    return F.cross_entropy(network(batch[0], *alphas), batch[1])
 
 
 def weight_step(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ from nas.data.batches import Augment
 from nas.evaluators import Scratch
 from nas.execution import EXECUTORS, Executor, Result, Trial
 from nas.run import Run, environment
-from nas.search_space import SPACES, Architecture, SearchSpace, space
+from nas.search_space import Architecture, SearchSpace, space
 from nas.seeding import derive, generator
 from nas.strategies import STRATEGIES, AskTell, Examples, OneShot, Report, Strategy, Task
 from nas.subject import Subject
 from nas.train import Recipe
-from nas.training import train_network
+from nas.training import settled, train_network
 
 TIMELESS = ("kind", "step", "metrics", "tables", "replayed", "error", "epochs")
 Config = dict[str, Any]
@@ -35,8 +35,8 @@ Config = dict[str, Any]
 class Watcher:
     """Is told what happens, to show it. This one shows nothing."""
 
-    def stage(self, text: str, total: int | None = None) -> None:
-        """A new stage begins, of `total` steps if that is known."""
+    def stage(self, text: str, total: int | None = None, done: int = 0) -> None:
+        """A new stage begins, of `total` steps if that is known; an earlier process did `done` of them."""
 
     def tick(self, done: int, total: int) -> None:
         """`done` of `total` batches of the present epoch."""
@@ -64,7 +64,8 @@ class Search:
     config: Config
     data: Dataset | None
     objective: Callable[[Architecture], float | Mapping[str, float]] | None = None
-    watcher: Watcher = Watcher()
+    watcher: Watcher = field(default_factory=Watcher)
+    board: Any = None
 
     def __post_init__(self) -> None:
         section = dict(self.config["space"])
@@ -76,48 +77,60 @@ class Search:
         self.strategy: Strategy = STRATEGIES.resolve(strategy.pop("name"))(**strategy)
         self.budget = Budget.parse(self.config["budget"])
         self.seed: int = self.config["seed"]
+        self.latest: Architecture | None = None
 
     # --- the search itself --------------------------------------------------------------------------------------
 
     def search(self) -> Architecture:
         """Pull reports until the budget is spent; the best architecture."""
         past = self._take_up()
-        self.watcher.stage("search", self.budget.epochs or self.budget.trials)
-        for event in past:
-            self.watcher.event(event)
+        total = self.budget.epochs or self.budget.trials or getattr(self.strategy, "epochs", None)
+        self.watcher.stage("search", total, sum(event["kind"] != "start" for event in past))
+        if past:
+            self.latest = self.space.parse(past[-1]["literal"])
         executor = self._executor() if isinstance(self.strategy, AskTell) else None
         try:
-            if not self._spent():
+            if not self.spent():
                 self._pull(self.strategy.reports(self._task(executor)))
-            return self.strategy.best() if past or self.run.events() else self._nothing()
         finally:
             if executor is not None:
                 executor.close()
+        if isinstance(self.strategy, AskTell):
+            return self.strategy.best()
+        if self.latest is None:
+            raise ValueError(f"the budget {self.config['budget']} left no time for one epoch: give it more")
+        return self.latest
 
     def _pull(self, reports: Iterator[Report]) -> None:
         for report in reports:
-            event = self._log(report)
-            self.watcher.event(event)
-            if report.kind != "start" and self._spent():
+            self.latest = report.architecture
+            self.tell(self._log(report))
+            if report.kind != "start" and self.spent():
                 break
 
-    def _nothing(self) -> Architecture:
-        raise ValueError(f"the budget {self.config['budget']} left no time for a single step")
+    def tell(self, event: Mapping[str, Any]) -> None:
+        """Show a new line of the ledger, to people and on the board."""
+        self.watcher.event(event)
+        if self.board is not None:
+            self.board.write(event)
 
-    def _spent(self) -> str | None:
+    def spent(self) -> str | None:
+        """Which limit of time is reached, or None."""
         return self.budget.spent(seconds=self.run.seconds)
 
     def _take_up(self) -> list[dict[str, Any]]:
-        """Hand the strategy what an earlier process left; the events that are covered."""
+        """Hand the strategy what an earlier process left; the events of the search that are covered."""
         one_shot = isinstance(self.strategy, OneShot)
         state = self.run.load() if one_shot else None
+        interrupted = bool(self.run.events())
         if one_shot:
             self.run.cut_back(state["covers"] if state else 0)
-        past = [e for e in self.run.events() if e["kind"] in ("start", "trial", "epoch")]
-        if past or state:
+        else:
+            self.run.keep(lambda event: event["kind"] in ("start", "trial", "resume"))
+        if interrupted:
             self.run.log("resume")
-        reports = [self._report(event) for event in past]
-        self.strategy.resume(reports, state)
+        past = [event for event in self.run.events() if event["kind"] in ("start", "trial", "epoch")]
+        self.strategy.resume([self._report(event) for event in past], state)
         return past
 
     def _report(self, event: Mapping[str, Any]) -> Report:
@@ -201,15 +214,15 @@ class Search:
 
     def select(self, best: Architecture) -> dict[str, Any]:
         """Write down the choice: best.yaml and a line of the ledger."""
-        metrics = self._metrics_of(best)
+        metrics = self.metrics_of(best)
         self._save_best(best, metrics)
         figures = self.figures(best)
         chosen = {"params": figures.params, "macs": figures.macs, "metrics": metrics}
         event = self.run.log("selected", literal=best.literal, digest=best.digest, **chosen)
-        self.watcher.event(event)
+        self.tell(event)
         return event
 
-    def _metrics_of(self, best: Architecture) -> dict[str, float]:
+    def metrics_of(self, best: Architecture) -> dict[str, float]:
         """What the search measured: of its last epoch, or of the trial that is the best."""
         lines = [e for e in self.run.events() if e["kind"] == "epoch"]
         lines = lines or [e for e in self.run.events() if e["kind"] == "trial" and e["digest"] == best.digest]
@@ -218,13 +231,12 @@ class Search:
     def controls(self, best: Architecture) -> dict[str, dict[str, float]]:
         """Train the found network and its opponents under one recipe; mean and deviation of each group."""
         assert self.data is not None
-        done = {e["name"]: e for e in self.run.events() if e["kind"] == "control"}
         scores: dict[str, list[float]] = {}
         opponents = self._opponents(best)
         self.watcher.stage("controls", len(opponents))
         for name, group, subject, seed in opponents:
-            event = done.get(name) or self._train_control(name, group, subject, seed)
-            self.watcher.event(event)
+            event = self._train_control(name, group, subject, seed)
+            self.tell(event)
             scores.setdefault(group, []).append(event["metrics"]["test_accuracy"])
         return {
             group: {
@@ -307,23 +319,25 @@ def proceed(
     watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """Search, from the beginning or from where it was cut off, to the end; the result as a document."""
-    from nas.report.tensorboard import Board
+    from nas.report.tensorboard import replay
 
     config = run.config
-    watcher = watcher or Watcher()
     finished = [event for event in run.events() if event["kind"] == "done"]
-    search = Search(run, config, data, objective, watcher)
+    search = Search(run, config, data, objective, watcher or Watcher())
     if finished:
         return _result(run, search, finished[-1])
-    with settled(config), Board.following(run.folder, search.space, config) as board:
-        search.watcher = _Both(watcher, board)
-        best = search.search()
-        reason = search._spent() or search.config["budget"]
-        search.select(best)
-        wanted = config["controls"] and data is not None and objective is None
-        groups = search.controls(best) if wanted else {}
-        final = run.log("done", reason=reason, metrics=search._metrics_of(best), controls=groups)
-        search.watcher.event(final)
+    with settled(config):
+        search.board = replay(run.events(), run.folder / "tensorboard", search.space, config)
+        try:
+            best = search.search()
+            reason = search.spent() or config["budget"]
+            search.select(best)
+            wanted = config["controls"] and data is not None and objective is None
+            groups = search.controls(best) if wanted else {}
+            final = run.log("done", reason=reason, metrics=search.metrics_of(best), controls=groups)
+            search.tell(final)
+        finally:
+            search.board.close()
     return _result(run, search, final)
 
 

@@ -13,7 +13,7 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -123,6 +123,15 @@ class Run:
         path = self.folder / LEDGER
         if path.exists() and path.stat().st_size > covered:
             os.truncate(path, covered)
+
+    def keep(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Forget what follows the last line that is wanted."""
+        path, place, covered = self.folder / LEDGER, 0, 0
+        if path.exists():
+            for event, length in _lines(path):
+                place += length
+                covered = place if wanted(event) else covered
+            self.cut_back(covered)
 
     # --- tensors and the best architecture --------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ def command(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    from nas.export import export_subject
+    from nas.artefacts import export_subject
     from nas.subject import identify
 
     subject = identify(what)

@@ -24,6 +24,7 @@ class Show(Watcher):
             self.bar = Progress(*columns, console=self.console, transient=True)
             self.bar.start()
         self.name, self.total, self.done, self.started = "", None, 0, time.monotonic()
+        self.first = 0  # steps done by an earlier process
         self._task: Any = None
 
     def __enter__(self) -> Show:
@@ -33,8 +34,11 @@ class Show(Watcher):
         if self.bar is not None:
             self.bar.stop()
 
-    def stage(self, text: str, total: int | None = None) -> None:
-        self.name, self.total, self.done, self.started = text, total, 0, time.monotonic()
+    def stage(self, text: str, total: int | None = None, done: int = 0) -> None:
+        self.name, self.total, self.done, self.started = text, total, done, time.monotonic()
+        self.first = done
+        if done:
+            self.console.print(f"going on after {done} of {total or '?'}")
         if text == "controls":
             self.console.print(
                 f"\ntraining {total} networks under one recipe: the found one, random ones, a hand-designed one"
@@ -42,7 +46,7 @@ class Show(Watcher):
         if self.bar is not None:
             if self._task is not None:
                 self.bar.remove_task(self._task)
-            self._task = self.bar.add_task(text, total=float(total) if total else None)
+            self._task = self.bar.add_task(text, total=float(total) if total else None, completed=done)
 
     def tick(self, done: int, total: int) -> None:
         if self.bar is not None and self._task is not None:
@@ -77,7 +81,7 @@ class Show(Watcher):
                 shown.append(f"{label} {factor * metrics[name]:.{1 if unit else 3}f}{unit}")
         if event.get("replayed"):
             shown.append("known already")
-        rate = (time.monotonic() - self.started) / max(1, self.done)
+        rate = (time.monotonic() - self.started) / max(1, self.done - self.first)
         if rate > 0.01:
             left = f", {_clock(rate * (self.total - self.done))} left" if self.total and self.done < self.total else ""
             shown.append(f"{rate:.1f} s each{left}")

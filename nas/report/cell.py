@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from nas.graph import IDENTITIES, JOINS, ZEROS, Graph, Hole, Node
 from nas.search_space.architecture import Architecture
+from nas.search_space.decision import Decision
 from nas.search_space.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -87,6 +88,20 @@ def cells(space: SearchSpace, architecture: Architecture) -> list[Cell]:
             shown = max(present, key=lambda group: len(set(group.owners(group.externals(), siblings)) - {""}))
             found.append(Cell(name, _Painter(filled, shown, siblings).picture(), len(present)))
     return found
+
+
+def decision_groups(space: SearchSpace) -> dict[str, list[Decision]]:
+    """The decisions by the cell that asks them, those of one list of options together: tables of one shape."""
+    _, kinds = _kinds(space.graph)
+    names = _names(kinds) if kinds else ["network"]
+    holes = [{hole.decision for node in groups[0].nodes for hole in node.holes()} for groups in kinds]
+    members: dict[tuple[str, object], list[Decision]] = {}
+    for decision in space.decisions:
+        owner = next((name for name, asked in zip(names, holes, strict=False) if decision.name in asked), names[0])
+        members.setdefault((owner, decision.options), []).append(decision)
+    owners = [owner for owner, _ in members]
+    titles = [f"{o} {owners[: i + 1].count(o)}" if owners.count(o) > 1 else o for i, o in enumerate(owners)]
+    return dict(zip(titles, members.values(), strict=True))
 
 
 def _kinds(graph: Graph) -> tuple[list[str], list[list[_Group]]]:

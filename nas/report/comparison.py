@@ -129,7 +129,7 @@ def percent(value: float, *, std: float | None = None) -> str:
 def quantity(value: float) -> str:
     """``1.93 M``, ``12.3 k``, ``640``: three digits."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= 0.9995 * size:
-            scaled = value / size
-            return f"{scaled:.{max(0, 2 - len(str(int(scaled + 0.0005))) + 1)}f}{unit}"
+        scaled = value / size
+        if scaled >= 0.9995:
+            return f"{scaled:.{2 if scaled < 9.995 else 1 if scaled < 99.95 else 0}f}{unit}"
     return f"{value:.0f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,9 +150,9 @@ def best_so_far(trials: Iterable[Event]) -> list[tuple[int, float, float]]:
     for event in trials:
         metrics = event.get("metrics") or {}
         name = name or objective(metrics)
-        if name is None or not isinstance(metrics.get(name), int | float):
+        value = float(metrics[name]) if name is not None and name in metrics else math.nan
+        if not math.isfinite(value):
             continue
-        value = float(metrics[name])
         best = curve[-1][2] if curve else value
         curve.append((int(event["step"]), value, min(best, value) if ascending(name) else max(best, value)))
     return curve

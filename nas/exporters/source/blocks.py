@@ -141,11 +141,13 @@ def _find_parameters(pattern: Pattern) -> None:
         for i, call in enumerate(first.calls)
         for key, _ in call.numbers
     }
-    entering = [(i, "c_in") for i, _ in sorted(first.reads, key=lambda r: (pattern.slot_of[r], r)) if (i, "c_in") in columns]
+    by_slot = sorted(first.reads, key=lambda read: (pattern.slot_of[read], read))
+    entering = [(i, "c_in") for i, _ in by_slot if (i, "c_in") in columns]
     widths = [cell for cell in columns if cell[1] == "c_out"]
     inner = [cell for cell in columns if cell[1] == "c_in"]
     others = [cell for cell in columns if cell[1] not in ("c_in", "c_out")]
-    varying = {columns[cell] for cell in entering if len(set(columns[cell])) > 1}
+    kept = {columns[cell] for cell in widths}
+    varying = {columns[cell] for cell in entering if len(set(columns[cell])) > 1} - kept
     for cell in dict.fromkeys((*entering, *widths, *inner, *others)):
         column = columns[cell]
         if len(set(column)) == 1:
@@ -155,22 +157,24 @@ def _find_parameters(pattern: Pattern) -> None:
         alike = ("c_in", "channels") if cell[1] in ("c_in", "c_out") else (stem,)
         text = _known(pattern, column, alike, multiples=cell[1] == "c_in" and cell not in entering)
         if text is None:
-            slot = next((pattern.slot_of[read] for read in first.reads if read[0] == cell[0]), None)
-            numbered = cell in entering and len(varying) > 1
-            text = _free(f"{stem}{slot}" if numbered else stem, pattern.parameters)
+            if cell in entering and column in kept:
+                stem = "channels"
+            elif cell in entering and len(varying) > 1:
+                stem += str(next(pattern.slot_of[read] for read in first.reads if read[0] == cell[0]))
+            text = _free(stem, pattern.parameters)
             pattern.parameters[text] = column
         pattern.texts[cell] = text
 
 
 def _known(pattern: Pattern, column: tuple[Number, ...], stems: tuple[str, ...], *, multiples: bool) -> str | None:
     """The column as a parameter that exists already, or (if `multiples`) as a whole multiple of one."""
-    for name, values in pattern.parameters.items():
-        if not name.startswith(stems):
-            continue
+    alike = {name: values for name, values in pattern.parameters.items() if name.startswith(stems)}
+    for name, values in alike.items():
         if values == column:
             return name
-        factor = int(column[0] // values[0]) if values[0] else 0
-        if multiples and factor > 1 and all(factor * v == c for v, c in zip(values, column, strict=True)):
+    for name, values in alike.items() if multiples else ():
+        factor = int(column[0] // values[0])
+        if factor > 1 and all(factor * v == c for v, c in zip(values, column, strict=True)):
             return f"{factor} * {name}"
     return None
 

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 from nas.exporters.job import ExportError
 from nas.exporters.source.names import ModuleSource, Origin, annotations, chain, free_names, module_source, standard
 
+COLUMNS = 110
+
 
 class Edit(NamedTuple):
     """Replace the bytes from `start` to `end` of a file."""
@@ -42,14 +44,27 @@ class Closure:
         self._emitted: set[tuple[str, int]] = set()
 
     @property
-    def imports(self) -> list[str]:
-        """The import lines that the definitions need."""
-        return sorted(set(self._imports.values()))
+    def imports(self) -> str:
+        """The import lines that the definitions need: the standard library, a blank line, torch."""
+        plain = sorted(line for line in self._imports.values() if not line.startswith("from "))
+        members: dict[str, list[str]] = {}
+        for line in sorted(self._imports.values()):
+            if line.startswith("from "):
+                module, _, name = line.removeprefix("from ").partition(" import ")
+                members.setdefault(module, []).append(name)
+        lines = [*plain, *(f"from {module} import {', '.join(names)}" for module, names in members.items())]
+        ours = [line for line in lines if line.split()[1].partition(".")[0] == "torch"]
+        others = [line for line in lines if line not in ours]
+        return "\n".join([*others, "", *ours] if others else ours)
 
     @property
     def taken(self) -> set[str]:
         """Every name that is in use at the top level."""
         return self._taken | set(self._imports)
+
+    def require(self, module: str, name: str | None = None) -> str:
+        """Import a module, or a name from it; gives the name that it has in the text."""
+        return self._use(Origin(module, name))
 
     def add(self, function: Callable[..., Any]) -> str:
         """Collect a top-level function or class; gives the name that it has in the text.
@@ -80,6 +95,8 @@ class Closure:
             return self._origin(module_source(module), attribute)
         if hasattr(builtins, name) or name in ("__name__", "__file__"):
             return None
+        if f"{source.name}.{name}" in sys.modules:
+            return Origin(f"{source.name}.{name}", None)
         raise ExportError(
             f"format 'python': {source.name} uses {name!r}, whose definition is not found there: define it at the "
             "top of the module, or export to onnx or torch"
@@ -87,6 +104,9 @@ class Closure:
 
     def _use(self, origin: Origin, alias: str = "") -> str:
         """The name in the text of what is at `origin`, which is collected if it is not there yet."""
+        parent, dot, last = origin.module.rpartition(".")
+        if dot and origin.name is None and standard(origin.module):
+            origin = Origin(parent, last)
         if origin in self._names:
             return self._names[origin]
         wanted = alias or origin.name or origin.module.rpartition(".")[2]
@@ -185,14 +205,8 @@ def _defines(module: str, name: str) -> bool:
 
 
 def _import_line(origin: Origin, name: str) -> str:
-    if origin.name is None:
-        parent, dot, last = origin.module.rpartition(".")
-        if name == origin.module:
-            return f"import {name}"
-        if dot and name == last:
-            return f"from {parent} import {last}"
-        return f"import {origin.module} as {name}"
-    return f"from {origin.module} import {origin.name}" + (f" as {name}" if name != origin.name else "")
+    line = f"import {origin.module}" if origin.name is None else f"from {origin.module} import {origin.name}"
+    return line if name == (origin.name or origin.module) else f"{line} as {name}"
 
 
 def _docstrings(source: ModuleSource, statement: ast.stmt) -> Iterator[Edit]:
@@ -205,4 +219,13 @@ def _docstrings(source: ModuleSource, statement: ast.stmt) -> Iterator[Edit]:
             text = source.segment(first)
             match = re.match(r'([rRuU]?)("""|\'\'\')\s*(.*)', text)
             if "\n" in text and match:
-                yield Edit(*source.span(first), f"{match[1]}{match[2]}{match[3].rstrip()}{match[2]}")
+                brief = _clause(match[3].rstrip(), COLUMNS - first.col_offset - 7)
+                yield Edit(*source.span(first), f"{match[1]}{match[2]}{brief}{match[2]}")
+
+
+def _clause(text: str, width: int) -> str:
+    """As much of a line as fits, up to the end of a clause if it can be."""
+    if len(text) <= width:
+        return text
+    end = max(text.rfind(mark, 0, width) for mark in (". ", ": ", "; ", ", "))
+    return text[: end if end > 0 else text.rfind(" ", 0, width)]

@@ -30,9 +30,7 @@ def wrapped(line: str, *, indent: int) -> list[str]:
         return [pad + line]
     head, mark, expression = line.partition("return " if line.startswith("return ") else " = ")
     opening = f"{pad}{head}{mark}("
-    inner = textwrap.wrap(
-        expression, COLUMNS - indent - 4, break_long_words=False, break_on_hyphens=False
-    )
+    inner = textwrap.wrap(expression, COLUMNS - indent - 4, break_long_words=False, break_on_hyphens=False)
     return [opening, *(f"{pad}    {part}" for part in inner), f"{pad})"]
 
 
@@ -55,12 +53,14 @@ class Scope:
     Args:
         last: for every value the number of the step that reads it last.
         reads: for every value how many steps read it.
+        end: the number of the return.
         variables: value -> variable, of the arguments to begin with.
         reuse: name a value ``x`` where that is free, as in a network's forward.
     """
 
     last: dict[str, int]
     reads: dict[str, int]
+    end: int
     variables: dict[str, str]
     reuse: bool = False
     lines: list[str] = field(default_factory=list)
@@ -75,12 +75,15 @@ class Scope:
         """Whether no value that is read after `step` lives in the variable."""
         return all(self.last.get(value, -1) <= step for value, name in self.variables.items() if name == variable)
 
-    def call(self, step: int, outputs: Sequence[str], inputs: Sequence[str], *, write: Callable[..., str], name: str) -> None:
+    def call(
+        self, step: int, outputs: Sequence[str], inputs: Sequence[str], *, write: Callable[..., str], name: str
+    ) -> None:
         """Write one operation: `write` makes its expression of those of the inputs; `name` is what it is called."""
         expression = write([self.text(value) for value in inputs])
         depth = 1 + max((self.depths.get(value, 0) for value in inputs), default=0)
         near = not self.reuse or all(self.last[value] <= step + 1 for value in outputs)
-        if len(outputs) == 1 and self.reads[outputs[0]] == 1 and near and depth <= 2 and len(expression) <= INLINE:
+        once = len(outputs) == 1 and self.reads[outputs[0]] == 1 and near
+        if once and (self.last[outputs[0]] == self.end or (depth <= 2 and len(expression) <= INLINE)):
             self.inlined[outputs[0]], self.depths[outputs[0]] = expression, depth
             return
         self.assign(step, outputs, expression, name=name)
@@ -90,7 +93,8 @@ class Scope:
         targets = []
         for value in outputs:
             brief = self.reuse and self.last[value] <= step + 1 and self.free("x", step)
-            variable = "x" if brief and len(outputs) == 1 else self._unused(attribute(name if len(outputs) == 1 else value))
+            own = attribute(name if len(outputs) == 1 else value)
+            variable = "x" if brief and len(outputs) == 1 else self._unused(own)
             self.variables[value] = variable
             targets.append(variable)
         self.lines.extend(wrapped(f"{', '.join(targets)} = {expression}", indent=8))

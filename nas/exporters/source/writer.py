@@ -39,7 +39,7 @@ def listing(program: Program, *, summary: str, maker: Callable[[str], str], take
         function = None if pattern or block.calls[0].join else maker(block.calls[0].op)
         items.append(item(block, pattern, maker=function))
     steps = loops(items, output=program.output)
-    names = _list_names([step for step in steps if isinstance(step, Loop)])
+    names = _list_names([step for step in steps if isinstance(step, Loop)], taken)
     places = {id(each): place for place, each in _places(steps, names)}
     paths = {}
     for block, each in zip(pieces, items, strict=True):
@@ -60,14 +60,14 @@ def _single(block: Block) -> bool:
     return len(block.calls) == 1 and not call.join and not call.words and not call.numbers[3:]
 
 
-def _list_names(found: Sequence[Loop]) -> dict[int, str]:
+def _list_names(found: Sequence[Loop], taken: set[str]) -> dict[int, str]:
     """The attribute of each loop's list: its kind, or ``blocks`` for several kinds."""
     names: dict[int, str] = {}
     for loop in found:
         kinds = {each.kind for each in loop.items}
         name = attribute(kinds.pop().split(".")[-1]) if len(kinds) == 1 else "blocks"
         candidates = [name, *(f"{name}{i}" for i in range(2, 1000))]
-        names[id(loop)] = next(candidate for candidate in candidates if candidate not in names.values())
+        names[id(loop)] = next(c for c in candidates if c not in names.values() and c.upper() not in taken)
     return names
 
 
@@ -87,7 +87,10 @@ def _attribute(step: Item, names: dict[int, str]) -> str:
 
 def _block_class(pattern: Pattern, maker: Callable[[str], str]) -> str:
     first = pattern.blocks[0]
-    kinds = {name: "int" if all(isinstance(v, int) for v in column) else "float" for name, column in pattern.parameters.items()}
+    kinds = {
+        name: "int" if all(isinstance(value, int) for value in column) else "float"
+        for name, column in pattern.parameters.items()
+    }
     lines = [f"class {pattern.name}(nn.Module):"]
     made = []
     for i, call in enumerate(first.calls):
@@ -113,7 +116,7 @@ def _block_body(pattern: Pattern) -> list[str]:
     ]
     slots = {f"/{i}": slot for i, slot in enumerate(pattern.slots)}
     last, reads = _lifetimes([*sources, block.returns])
-    scope = Scope(last, reads, slots)
+    scope = Scope(last, reads, len(sources), slots)
     for step, (call, inputs) in enumerate(zip(block.calls, sources, strict=True)):
         name = block.local(call.name)
         if call.join:
@@ -128,7 +131,7 @@ def _block_body(pattern: Pattern) -> list[str]:
 
 
 def _lifetimes(sources: Sequence[Sequence[str]]) -> tuple[dict[str, int], dict[str, int]]:
-    """For each value the last step that reads it, and how often it is read. A step that reads it twice counts twice."""
+    """For each value the last step that reads it, and how often it is read, by one step or by several."""
     last: dict[str, int] = {}
     reads: dict[str, int] = {}
     for step, inputs in enumerate(sources):
@@ -152,11 +155,10 @@ def _table(loop: Loop, name: str, arguments: dict[str, tuple[str, ...]]) -> list
         rows.append((row, count))
     makers = {str(each.maker): None for each in loop.items}
     columns = {maker: arguments.get(maker, ("c_in", "c_out", "stride")) for maker in makers}
-    same = len(set(columns.values())) == 1
-    shown = [", ".join(columns[maker]) for maker in makers]
-    comments = [f"# {shown[0]}"] if same else [f"# {m}: {s or 'no arguments'}" for m, s in zip(makers, shown, strict=True)]
-    if not any(columns.values()):
-        comments = []
+    shown = {maker: ", ".join(names) or "no arguments" for maker, names in columns.items()}
+    comments = [f"# {maker}: {text}" for maker, text in shown.items()]
+    if len(set(columns.values())) == 1:
+        comments = [f"# {text}" for text in {*shown.values()} - {"no arguments"}]
     return [*comments, *_rows(name.upper(), rows)]
 
 
@@ -188,8 +190,9 @@ def _network_class(program: Program, steps: Sequence[Item | Loop], *, names: dic
         if isinstance(step, Loop):
             name = names[id(step)]
             makers = {each.maker for each in step.items}
-            built = "block(*numbers) for block, numbers" if len(makers) > 1 else f"{makers.pop()}(*numbers) for numbers"
-            lines.append(f"        self.{name} = nn.ModuleList({built} in {name.upper()})")
+            each = ("block", "block, numbers") if len(makers) > 1 else (str(makers.pop()), "numbers")
+            built = f"{each[0]}(*numbers) for {each[1]} in {name.upper()}"
+            lines.append(f"        self.{name} = nn.ModuleList({built})")
         elif step.maker is not None:
             lines.append(f"        self.{_attribute(step, names)} = {step.maker}({_given(step)})")
     scope = _network_body(program, steps, names)
@@ -207,7 +210,7 @@ def _given(step: Item) -> str:
 def _network_body(program: Program, steps: Sequence[Item | Loop], names: dict[int, str]) -> Scope:
     sources = [tuple(dict.fromkeys(s.inputs)) if isinstance(s, Loop) else s.inputs for s in steps]
     last, reads = _lifetimes([*sources, (program.output,)])
-    scope = Scope(last, reads, {program.input: "x"}, reuse=True)
+    scope = Scope(last, reads, len(sources), {program.input: "x"}, reuse=True)
     for number, step in enumerate(steps):
         if isinstance(step, Loop):
             name = names[id(step)]

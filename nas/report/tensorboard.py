@@ -1,0 +1,193 @@
+"""Board: the ledger of a run, as TensorBoard shows it. The board is a function of the ledger: `replay` rewrites it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.report.cell import decision_groups
+from nas.report.comparison import HEADINGS, Event, cells_of, comparison, verdict
+from nas.report.draw import figure
+from nas.report.heat import Heat, pixels
+from nas.report.ledger import ascending, best_so_far, objective
+from nas.search_space.space import SearchSpace
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+CELL_DPI = 72
+FILES = "events.out.tfevents.*"
+
+
+class Board:
+    """Writes a run's events into one TensorBoard folder.
+
+    Args:
+        folder: where the event file goes.
+        space: for heat-maps of the tables and pictures of the cells; None for the training of one network.
+        config: the resolved configuration, shown with the final metrics under "hparams".
+    """
+
+    def __init__(
+        self, folder: Path, *, space: SearchSpace | None = None, config: Mapping[str, Any] | None = None
+    ) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.space = space
+        self.config = dict(config or {})
+        self.writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._drawn = ""  # the literal of the picture shown last
+        self._heats: dict[str, Heat] = {}
+        self._trials: list[Event] = []
+        self._controls: list[Event] = []
+        self._final: dict[str, float] = {}
+        self._step = 0
+        self._before = 0.0  # the run's clock at the last event that was no control
+
+    def write(self, event: Event) -> None:
+        """Show one event of the ledger. Kinds that have nothing to show are passed over."""
+        self._step = max(self._step, int(event.get("step", 0)))
+        kinds = {
+            "epoch": self._epoch, "trial": self._trial, "selected": self._selected, "control": self._control,
+            "done": self._done,
+        }  # fmt: skip
+        show = kinds.get(event["kind"])
+        if show is not None:
+            show(event)
+        if event["kind"] != "control":
+            self._before = float(event.get("seconds", self._before))
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self.writer.close()  # type: ignore[no-untyped-call]
+
+    def flush(self) -> None:
+        """Make what was written so far visible."""
+        self.writer.flush()  # type: ignore[no-untyped-call]
+
+    # --- kinds ------------------------------------------------------------------------------------------------
+
+    def _epoch(self, event: Event) -> None:
+        self._scalars({tag(name): value for name, value in numbers(event).items()}, event)
+        if self.space is not None and event.get("tables"):
+            self._tables(event)
+        self._cell(event)
+
+    def _tables(self, event: Event) -> None:
+        assert self.space is not None
+        for title, decisions in decision_groups(self.space).items():
+            rows = {f"{d.name} {i}": row for d in decisions for i, row in enumerate(event["tables"].get(d.name, ()))}
+            if not rows:
+                continue
+            if title not in self._heats:
+                self._heats[title] = Heat(title, rows=list(rows), columns=[str(o) for o in decisions[0].options])
+            image = self._heats[title].image(list(rows.values()), note=f"epoch {event['step']}")
+            self._image(f"alpha/{title}", image, event)
+
+    def _trial(self, event: Event) -> None:
+        metrics = numbers(event)
+        if not metrics:
+            return
+        self._trials.append(event)
+        self._scalars({f"search/{name}": value for name, value in metrics.items()}, event)
+        name, curve = objective(self._trials[0]["metrics"]), best_so_far(self._trials)
+        if not curve or name not in metrics:
+            return
+        self._scalars({f"search/best_{name}": curve[-1][2]}, event)
+        number, value, best = curve[-1]
+        earlier = curve[-2][2] if len(curve) > 1 else math.inf if ascending(name) else -math.inf
+        if number == event["step"] and value == best != earlier:
+            self._cell(event)
+
+    def _selected(self, event: Event) -> None:
+        found = {**numbers(event), **{k: float(event[k]) for k in ("params", "macs") if event.get(k) is not None}}
+        self._final.update(found)
+        self._scalars({f"selected/{name}": value for name, value in found.items()}, event)
+        self._cell(event)
+
+    def _control(self, event: Event) -> None:
+        self._controls.append(event)
+        group = event["group"]
+        number = sum(other["group"] == group for other in self._controls)
+        self._scalars({f"controls/{group}_{n}": value for n, value in numbers(event).items()}, event, step=number)
+        rows = comparison([{"kind": "search", "seconds": self._before}, *self._controls])
+        lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(cells_of(row) for row in rows)]
+        markdown = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        text = f"{markdown}\n\n{verdict(rows)}"
+        self.writer.add_text("controls", text, len(self._controls), walltime=event["time"])  # type: ignore[no-untyped-call]
+        self._final.update({f"{row.group}_test_accuracy": row.mean for row in rows})
+
+    def _done(self, event: Event) -> None:
+        from torch.utils.tensorboard.summary import hparams
+
+        self._final.update(numbers(event))
+        final = {f"hparam/{name}": value for name, value in self._final.items()}
+        summaries: Iterable[Summary] = hparams(_flat(self.config), final)  # type: ignore[no-untyped-call]
+        for summary in summaries:
+            self.writer.file_writer.add_summary(summary, self._step, event["time"])  # type: ignore[union-attr]
+        self._scalars(final, event, step=self._step)
+        self.flush()
+
+    # --- writing ----------------------------------------------------------------------------------------------
+
+    def _scalars(self, values: Mapping[str, float], event: Event, *, step: int | None = None) -> None:
+        at = int(event.get("step", self._step)) if step is None else step
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, at, walltime=event["time"])  # type: ignore[no-untyped-call]
+
+    def _image(self, name: str, image: Any, event: Event) -> None:
+        step = int(event.get("step", self._step))
+        self.writer.add_image(name, image, step, walltime=event["time"], dataformats="HWC")  # type: ignore[no-untyped-call]
+
+    def _cell(self, event: Event) -> None:
+        """A picture of the event's architecture, if it is another one than the last that was drawn."""
+        key = str(event.get("digest") or event.get("literal") or "")
+        if self.space is None or not event.get("literal") or key == self._drawn:
+            return
+        self._drawn = key
+        picture = figure(self.space, self.space.parse(event["literal"]))
+        self._image("cell", pixels(picture, dpi=CELL_DPI), event)
+
+
+def replay(
+    events: Iterable[Event],
+    folder: Path,
+    *,
+    space: SearchSpace | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Board:
+    """Empty `folder` of event files and write it again from the ledger. The board returned is open for what follows."""
+    for old in Path(folder).glob(FILES):
+        old.unlink()
+    board = Board(folder, space=space, config=config)
+    for event in events:
+        board.write(event)
+    board.flush()
+    return board
+
+
+def numbers(event: Event) -> dict[str, float]:
+    """The metrics of an event that are numbers."""
+    metrics = event.get("metrics") or {}
+    return {k: float(v) for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def tag(metric: str) -> str:
+    """``train_loss`` -> ``train/loss``, ``lr`` -> ``train/lr``; what is of neither part is ``search/...``."""
+    part, _, rest = metric.partition("_")
+    if part in ("train", "valid", "test") and rest:
+        return f"{part}/{rest}"
+    return "train/lr" if metric == "lr" else f"search/{metric}"
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """A nested configuration by dotted keys, with the value types that hparams know."""
+    found: dict[str, bool | int | float | str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found.update(_flat(value, f"{prefix}{key}."))
+        else:
+            found[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return found
