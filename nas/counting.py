@@ -93,7 +93,7 @@ def module_cost(module: nn.Module, *, input: Shape) -> Cost:
     example = torch.empty(1, *input, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shadow(example)
-    counts = {str(op): flops // 2 for op, flops in counter.get_flop_counts()["Global"].items()}
+    counts = {str(op): flops // 2 for op, flops in counter.get_flop_counts().get("Global", {}).items()}
     between = sum(n for op, n in counts.items() if any(word in op for word in ("bmm", "attention")))
     params = sum(p.numel() for p in module.parameters() if p.requires_grad)
     return Cost(params, sum(counts.values()) - between, between)

@@ -22,11 +22,11 @@ def model_card(facts: Facts, *, files: Mapping[str, Sequence[str]], max_abs_diff
     size = " x ".join(str(number) for number in facts.input)
     parts = [
         f"# {_cell(facts.name)}",
-        f"An image classifier: normalised images (batch, {', '.join(map(str, facts.input))}) in float32 to logits "
-        f"(batch, {len(facts.classes) or 'outputs'}).",
+        f"An image classifier: normalised images (batch, {', '.join(map(str, facts.input))}) in float32 to "
+        f"logits (batch, {len(facts.classes) or 'outputs'}).",
         "## Input",
-        f"- {size} (channels x height x width), values in 0..1, then `(image - mean) / std` for each channel\n"
-        f"- mean: {list(facts.mean)}\n- std: {list(facts.std)}",
+        f"- {size} (channels x height x width), values in 0..1, then `(image - mean) / std` for each channel"
+        f"\n- mean: {list(facts.mean)}\n- std: {list(facts.std)}",
         "## Classes",
         ", ".join(f"{i} {name}" for i, name in enumerate(facts.classes)) or "The outputs have no names.",
         "## Files",
@@ -39,8 +39,8 @@ def model_card(facts: Facts, *, files: Mapping[str, Sequence[str]], max_abs_diff
     if max_abs_diff:
         parts += [
             "## Checked",
-            "Every file was loaded again and compared with the network on random inputs (and real ones where there "
-            "were any), at batches of 1 and 5. The largest absolute differences of the logits:",
+            "Each file was loaded again and compared with the network on random inputs at batches of 1 and 5 "
+            "and on real ones where there were any. The largest absolute differences of the logits:",
             _table({name: f"{difference:.2e}" for name, difference in max_abs_diff.items()}),
         ]
     return "\n\n".join(parts) + "\n"

@@ -1,7 +1,7 @@
-"""export: write a network in several formats, load every one again and compare, then put the files in place.
+"""export: write a network in several formats, load every one again and compare, then move the files.
 
-Everything is written and checked in a hidden folder beside the target; only when all formats have passed do the
-files move to their places, each atomically. A format that fails leaves nothing behind.
+Everything is written and checked in a hidden folder; only when all formats have passed do the files move to
+their places, each atomically. A format that fails leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.exporters.card import model_card
-from nas.exporters.job import EXPORTERS, Exported, ExportError, Facts, Factory, Job, Run
+from nas.exporters.job import EXPORTERS, Exported, ExportError, Factory, Facts, Job, Run
 
 TOLERANCE = 1e-4  # of max(1, max |output|), in float32
 BATCHES = (1, 5)  # of the random inputs
@@ -32,7 +32,7 @@ def export(
     real: Tensor | None = None,
     factory: Factory | None = None,
 ) -> Exported:
-    """Write `network` in `formats` to the folder `out`, with a model card; the caller's module is not changed.
+    """Write `network` in `formats` to the folder `out`, with a model card; the caller's module is untouched.
 
     Args:
         network: maps (batch, channels, height, width) to one tensor. It is exported as in evaluation.
@@ -42,8 +42,9 @@ def export(
         real: normalised inputs (n, channels, height, width) to compare on, beside random ones.
         factory: the top-level function and the arguments that built a module that is not a `Network`.
 
-    Raises ValueError for an unknown format (nearest match), no format, or `facts` and `real` that do not fit the
-    network, before anything is written; ExportError for a format that cannot be written or computes something else.
+    Raises ValueError for an unknown format (nearest match), no format, or `facts` and `real` that do not fit
+    the network, before anything is written; ExportError (a ValueError) for a format that cannot be written or
+    computes something else.
     """
     exporters = {name: EXPORTERS[name] for name in dict.fromkeys(formats)}
     if not exporters:
@@ -70,10 +71,15 @@ def export(
         card = staging / "README.md"
         names = {name: [path.name for path in paths] for name, paths in files.items()}
         card.write_text(model_card(facts, files=names, max_abs_diff=differences), encoding="utf-8")
-        placed = {name: [_place(path, out) for path in paths][0] for name, paths in files.items()}
+        placed = {name: _place_all(paths, out) for name, paths in files.items()}
         return Exported(placed, differences, _place(card, out))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _place_all(paths: Sequence[Path], out: Path) -> Path:
+    """Move files to their folder, the main one (the first) last; gives its place."""
+    return [_place(path, out) for path in reversed(paths)][-1]
 
 
 def _place(path: Path, out: Path) -> Path:
@@ -85,25 +91,28 @@ def _prepare(
     network: nn.Module, *, facts: Facts, real: Tensor | None, factory: Factory | None
 ) -> tuple[Job, list[Tensor], list[Tensor]]:
     """The job, the inputs to compare on and what the network gives for them."""
-    clone = copy.deepcopy(network).to("cpu", torch.float32, memory_format=torch.contiguous_format)
-    clone.eval().requires_grad_(False)
+    clone = copy.deepcopy(network).to("cpu", torch.float32)
+    clone = clone.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)  # type: ignore[call-overload]
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(n, *facts.input, generator=generator) for n in BATCHES]
     if real is not None and len(real):
         if tuple(real.shape[1:]) != facts.input:
             raise ValueError(
-                f"real inputs are (n, channels, height, width) with {facts.input} each, not {tuple(real.shape)}"
+                f"real inputs are (n, channels, height, width), each {facts.input}, not {tuple(real.shape)}"
             )
         inputs.append(real.detach().to("cpu", torch.float32).contiguous())
     with torch.inference_mode():
         expected = [clone(x) for x in inputs]
     if not isinstance(expected[0], Tensor):
-        raise ValueError(f"a network to export gives one tensor, not {type(expected[0]).__name__}: wrap it in one")
+        kind = type(expected[0]).__name__
+        raise ValueError(f"a network to export gives one tensor, not {kind}: wrap it in a module that does")
     if facts.classes and expected[0].shape[-1] != len(facts.classes):
         raise ValueError(f"{len(facts.classes)} class names for a network of {expected[0].shape[-1]} outputs")
     for key in ("mean", "std"):
         if len(getattr(facts, key)) != facts.input[0]:
-            raise ValueError(f"`{key}` has one number a channel ({facts.input[0]}), got {getattr(facts, key)}")
+            raise ValueError(
+                f"{key!r} has one number a channel ({facts.input[0]}), not {getattr(facts, key)}"
+            )
     example = torch.randn(2, *facts.input, generator=generator)
     return Job(clone, facts, example, factory), inputs, expected
 
@@ -114,7 +123,7 @@ def _compare(name: str, run: Run, *, inputs: list[Tensor], expected: list[Tensor
     for ours, theirs in zip(expected, run(inputs), strict=True):
         if ours.shape != theirs.shape:
             raise ExportError(
-                f"format {name!r} gives outputs of shape {tuple(theirs.shape)}, the network {tuple(ours.shape)}"
+                f"format {name!r} gives {tuple(theirs.shape)} where the network gives {tuple(ours.shape)}"
             )
         difference = (ours - theirs).abs().max().item()
         allowed = TOLERANCE * max(1.0, ours.abs().max().item())

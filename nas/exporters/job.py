@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nas.registry import Registry
 
-Factory = tuple[Callable[..., nn.Module], Mapping[str, Any]]  # a top-level function or class, and its arguments
+Factory = tuple[Callable[..., nn.Module], Mapping[str, Any]]  # a top-level function, and its arguments
 
 
 class ExportError(ValueError):
@@ -32,7 +32,7 @@ class Facts:
         mean, std: of each channel; what a raw image is normalised with.
         classes: their names, in the order of the outputs.
         architecture: what `Architecture.to_dict` gives; None for a network that is no point of a space.
-        card: further facts for the model card (data, recipe, accuracy, cost, seed, digest, where the weights are from).
+        card: further facts for the model card: data, recipe, accuracy, cost, seed, origin of the weights.
     """
 
     name: str
@@ -63,7 +63,8 @@ class Facts:
     def texts(self) -> dict[str, str]:
         """`metadata` as pairs of texts: what is not a text is JSON."""
         return {
-            key: value if isinstance(value, str) else json.dumps(value) for key, value in self.metadata().items()
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in self.metadata().items()
         }
 
 
@@ -85,7 +86,7 @@ Run = Callable[[Sequence[Tensor]], list[Tensor]]
 
 @dataclass(frozen=True)
 class Written:
-    """What a format wrote: its files, the main one first, and how to run the network that is loaded from them.
+    """What a format wrote: its files, the main one first, and how to run what is loaded from them.
 
     `run` maps inputs (batch, channels, height, width) to outputs; None for a format that holds no weights.
     """

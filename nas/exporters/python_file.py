@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,10 +15,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from nas.exporters.job import EXPORTERS, ExportError, Facts, Job, Written
-from nas.exporters.source import Closure, listing, simplified
+from nas.exporters.source import Closure, listing, simplified, wrapped
 from nas.network import Network
 from nas.primitives import PRIMITIVES
 
@@ -25,7 +26,9 @@ DTYPES = {
     torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.int32: "I32",
     torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
-RESERVED = {"Network", "build", "load", "read_weights", "INPUT", "MEAN", "STD", "CLASSES", "DTYPES", "WEIGHTS"}
+RESERVED = {
+    "Network", "build", "load", "read_weights", "INPUT", "MEAN", "STD", "CLASSES", "DTYPES", "WEIGHTS",
+}  # fmt: skip
 
 READER = '''
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -54,7 +57,7 @@ if __name__ == "__main__":
         print(tuple(load()(torch.randn(1, *INPUT)).shape))
 '''
 
-CHECK = '''
+CHECK = """
 import importlib.util, sys, torch
 
 class Blocker:
@@ -71,7 +74,7 @@ network = module.load()
 with torch.no_grad():
     outputs = [network(x) for x in torch.load({inputs!r}, weights_only=True)]
 torch.save(outputs, {outputs!r})
-'''
+"""
 
 
 @EXPORTERS.register("python")
@@ -119,16 +122,15 @@ def _from_factory(job: Job, closure: Closure) -> str:
     """The function that builds a network written by hand, after all that it needs."""
     if job.factory is None:
         raise ExportError(
-            f"format 'python' needs to know what built {job.facts.name!r}, which is no graph: give the function and "
-            "its arguments as `factory`, or export to onnx or torch"
+            f"format 'python' needs to know what built {job.facts.name!r}, which is no graph: give the "
+            "function and its arguments as `factory`, or export to onnx or torch"
         )
     function, arguments = job.factory
     for name, value in arguments.items():
         if not _literal(value):
             raise ExportError(f"format 'python' writes arguments as literals, and {name}={value!r} is none")
     given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    call = f"    return {closure.add(function)}({given})"
-    lines = [call] if len(call) <= 110 else textwrap.wrap(call, 110, initial_indent="    ", subsequent_indent="        ")
+    lines = wrapped(f"return {closure.add(function)}({given})", indent=4)
     return "\n".join(["def build() -> nn.Module:", '    """The network without its weights"""', *lines])
 
 
@@ -154,7 +156,7 @@ def _file(
     ]
     docstring = textwrap.wrap(f"{title}: a network for inference.", 105, break_long_words=True)
     docstring[0] = f'"""{docstring[0]}'
-    docstring += ["", f"Its weights are in {weights}; `load()` gives the network with them. Needs torch alone."]
+    docstring += ["", f"`load()` gives it with its weights, which are in {weights}.", "Needs torch alone."]
     pieces = [
         "\n".join([*docstring, '"""', "", "from __future__ import annotations", "", closure.imports]),
         "\n".join(constants),
@@ -165,7 +167,7 @@ def _file(
 
 def _constant(name: str, values: Sequence[float | str], comment: str = "") -> list[str]:
     """A tuple as a constant, on as many lines as it needs."""
-    items = [json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value) for value in values]
+    items = [json.dumps(v, ensure_ascii=False) if isinstance(v, str) else repr(v) for v in values]
     line = f"{name} = ({', '.join(items)}{',' if len(items) == 1 else ''})"
     if comment and len(f"{line}  # {comment}") <= 110:
         return [f"{line}  # {comment}"]
@@ -191,7 +193,9 @@ def run_file(source: Path, *, inputs: Sequence[Tensor], blocked: set[str]) -> li
             blocked=sorted(blocked), threads=torch.get_num_threads(), source=str(source), inputs=str(given),
             outputs=str(found),
         )  # fmt: skip
-        done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-I", "-c", code]
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode:
             last = (done.stderr.strip() or "no message").splitlines()[-1]
             raise ExportError(f"format 'python': the file does not run by itself: {last}")

@@ -22,7 +22,9 @@ def write_torch(job: Job, *, folder: Path) -> Written:
     metadata = json.dumps(job.facts.metadata())
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.export.export(job.network, (job.example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        program = torch.export.export(
+            job.network, (job.example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+        )
         torch.export.save(program, path, extra_files={FACTS: metadata})
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -13,8 +13,11 @@ from nas.exporters.job import EXPORTERS, ExportError, Job, Written
 def write_yaml(job: Job, *, folder: Path) -> Written:
     """The architecture as YAML: space, literal, digest, and what the network expects; no weights"""
     if job.facts.architecture is None:
-        raise ExportError(f"format 'yaml' holds a point of a space, and {job.facts.name!r} is none: leave yaml out")
+        raise ExportError(
+            f"format 'yaml' holds a point of a space, and {job.facts.name!r} is none: choose another format"
+        )
     path = folder / f"{job.facts.slug}.yaml"
     content = {**job.facts.architecture, **job.facts.metadata()}
-    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000), encoding="utf-8")
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000)
+    path.write_text(text, encoding="utf-8")
     return Written((path,), None)

@@ -109,9 +109,11 @@ def dil_conv_5x5(c_in: int, c_out: int, stride: int = 1, affine: bool = True) ->
     return depthwise_separable(c_in, c_out, 5, stride, affine, dilation=2)
 
 
-@primitive(
-    "conv_1x7_7x1", "conv_7x1_1x7", cost=lambda t, c, s, a: t.conv(c, (1, 7), s).conv(c, (7, 1)).norm(a), strides=(1, 2)
-)
+def _factorised(t: Tally, c: int, stride: int, affine: bool) -> Tally:
+    return t.conv(c, (1, 7), (1, stride)).conv(c, (7, 1), (stride, 1)).norm(affine)
+
+
+@primitive("conv_1x7_7x1", "conv_7x1_1x7", cost=_factorised)
 def conv_1x7_7x1(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
     """ReLU, 1x7 then 7x1 convolution, batch norm"""
     return nn.Sequential(

@@ -33,12 +33,18 @@ class Tally:
         self.params = self.macs = self.attention = 0
 
     def conv(
-        self, out: int, kernel: int | tuple[int, int] = 1, stride: int = 1, groups: int = 1, bias: bool = False
+        self,
+        out: int,
+        kernel: int | tuple[int, int] = 1,
+        stride: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = False,
     ) -> Tally:
         """A convolution with "same" padding: the size becomes ceil(size / stride)."""
         area = kernel * kernel if isinstance(kernel, int) else kernel[0] * kernel[1]
+        down, right = (stride, stride) if isinstance(stride, int) else stride
         weights = self.c // groups * area * out
-        self.h, self.w = -(-self.h // stride), -(-self.w // stride)
+        self.h, self.w = -(-self.h // down), -(-self.w // right)
         self.params += weights + (out if bias else 0)
         self.macs += weights * self.h * self.w
         self.c = out

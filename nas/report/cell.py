@@ -97,7 +97,9 @@ def decision_groups(space: SearchSpace) -> dict[str, list[Decision]]:
     holes = [{hole.decision for node in groups[0].nodes for hole in node.holes()} for groups in kinds]
     members: dict[tuple[str, object], list[Decision]] = {}
     for decision in space.decisions:
-        owner = next((name for name, asked in zip(names, holes, strict=False) if decision.name in asked), names[0])
+        owner = next(
+            (name for name, asked in zip(names, holes, strict=False) if decision.name in asked), names[0]
+        )
         members.setdefault((owner, decision.options), []).append(decision)
     owners = [owner for owner, _ in members]
     titles = [f"{o} {owners[: i + 1].count(o)}" if owners.count(o) > 1 else o for i, o in enumerate(owners)]

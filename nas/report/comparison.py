@@ -79,7 +79,9 @@ def verdict(rows: Sequence[Row]) -> str:
     squares = sum((row.n - 1) * (row.std or 0.0) ** 2 for row in (found, random))
     pooled = math.sqrt(squares / freedom)
     error = pooled * math.sqrt(1 / found.n + 1 / random.n)
-    spread = f"pooled standard deviation {100 * pooled:.2f}, standard error of the difference {100 * error:.2f}"
+    spread = (
+        f"pooled standard deviation {100 * pooled:.2f}, standard error of the difference {100 * error:.2f}"
+    )
     if abs(difference) < 2 * error or difference == 0:
         return f"{start} ({spread}): not distinguishable from random sampling (less than 2 standard errors)."
     better = "better" if difference > 0 else "worse"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,7 +63,9 @@ def save(space: SearchSpace, architecture: Architecture, path: Path) -> Path:
     path = Path(path)
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
-        raise ValueError(f"a picture's file ends in .svg or .png, not {path.name!r}: " + unknown("format", kind, FORMATS))
+        raise ValueError(
+            f"a picture's file ends in .svg or .png, not {path.name!r}: " + unknown("format", kind, FORMATS)
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(rendered(figure(space, architecture), kind=kind))
     return path
@@ -86,7 +89,9 @@ class _Panel:
         self.cell = cell
         graph = cell.graph
         self.texts = {edge: str(graph.edges[edge]["label"]) for edge in graph.edges(keys=True)}
-        boxes = {name: _box(str(fields["label"]), str(fields["detail"])) for name, fields in graph.nodes(data=True)}
+        boxes = {
+            name: _box(str(fields["label"]), str(fields["detail"])) for name, fields in graph.nodes(data=True)
+        }
         labels = {edge: _box(label, "", pad=0.1) for edge, label in self.texts.items() if label}
         placed = layout(graph, boxes=boxes, labels=labels)
         self.down = len({along for along, _ in placed.states.values()}) > LONG
@@ -104,7 +109,9 @@ class _Panel:
     def paint(self, axes: Axes, *, at: Point, colours: Mapping[str, str]) -> None:
         """Draw the cell with its upper left corner at `at`."""
         self.at = at
-        axes.text(at[0] + MARGIN, at[1] + MARGIN + TITLE / 2, self.title, fontsize=11, weight="bold", va="center")
+        axes.text(
+            at[0] + MARGIN, at[1] + MARGIN + TITLE / 2, self.title, fontsize=11, weight="bold", va="center"
+        )
         graph = self.cell.graph
         for edge, points in self.placed.routes.items():
             self._arrow(axes, points, colours.get(graph.edges[edge]["op"], "#9a9a9a"))
@@ -120,7 +127,9 @@ class _Panel:
             shift = LINE * 0.42 if fields["detail"] else 0.0
             label = re.sub(r"^c\[(.*)\]$", r"$c_{\1}$", str(fields["label"]))
             axes.text(x, y - shift, label, fontsize=FONT + 0.5, ha="center", va="center")
-            axes.text(x, y + shift, fields["detail"], fontsize=FONT - 2.5, color="#555555", ha="center", va="center")
+            axes.text(
+                x, y + shift, fields["detail"], fontsize=FONT - 2.5, color="#555555", ha="center", va="center"
+            )
 
     def _xy(self, point: Point) -> Point:
         along, across = point
@@ -132,7 +141,7 @@ class _Panel:
         from matplotlib.path import Path as Curve
 
         corners, codes = [self._xy(points[0])], [Curve.MOVETO]
-        for place, (a, b) in enumerate(zip(points, points[1:], strict=False)):
+        for place, (a, b) in enumerate(itertools.pairwise(points)):
             if place % 2:  # through a layer: straight
                 corners.append(self._xy(b))
                 codes.append(Curve.LINETO)
@@ -142,8 +151,13 @@ class _Panel:
             codes += [Curve.CURVE4] * 3
         axes.add_patch(
             FancyArrowPatch(
-                path=Curve(corners, codes), arrowstyle="-|>,head_length=3.5,head_width=1.8", linewidth=1.1, color=colour,
-                fill=True, mutation_scale=1, capstyle="butt",
+                path=Curve(corners, codes),
+                arrowstyle="-|>,head_length=3.5,head_width=1.8",
+                linewidth=1.1,
+                color=colour,
+                fill=True,
+                mutation_scale=1,
+                capstyle="butt",
             )  # fmt: skip
         )
 
@@ -159,7 +173,12 @@ def _rounded(axes: Axes, centre: Point, size: Size, *, fill: str, line: str, wid
     corner = (centre[0] - size[0] / 2, centre[1] - size[1] / 2)
     axes.add_patch(
         FancyBboxPatch(
-            corner, *size, boxstyle="round,pad=0,rounding_size=0.07", facecolor=fill, edgecolor=line, linewidth=width,
+            corner,
+            *size,
+            boxstyle="round,pad=0,rounding_size=0.07",
+            facecolor=fill,
+            edgecolor=line,
+            linewidth=width,
             zorder=3,
         )  # fmt: skip
     )

@@ -33,9 +33,15 @@ class Heat:
         self._cells = axes.imshow(empty, aspect="auto", cmap="viridis", norm=norm, interpolation="nearest")
         step = -(-len(rows) // LIMIT)
         axes.set_yticks(range(0, len(rows), step), rows[::step], fontsize=7)
-        axes.set_xticks(range(len(columns)), columns, fontsize=7, rotation=40, ha="right", rotation_mode="anchor")
-        beside = self.figure.add_axes(((left + wide + 0.15) / width, below / height, 0.12 / width, high / height))
-        self.figure.colorbar(self._cells, cax=beside, ticks=[0, 0.1, 0.25, 0.5, 1]).ax.tick_params(labelsize=7)
+        axes.set_xticks(
+            range(len(columns)), columns, fontsize=7, rotation=40, ha="right", rotation_mode="anchor"
+        )
+        beside = self.figure.add_axes(
+            ((left + wide + 0.15) / width, below / height, 0.12 / width, high / height)
+        )
+        self.figure.colorbar(self._cells, cax=beside, ticks=[0, 0.1, 0.25, 0.5, 1]).ax.tick_params(
+            labelsize=7
+        )
         self._title = self.figure.text(left / width, 1 - 0.12 / height, title, fontsize=9, va="top")
 
     def image(self, table: Sequence[Sequence[float]], *, note: str = "") -> Any:

@@ -6,6 +6,7 @@ its label fills one near the middle. Whatever stands on one layer keeps its dist
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -95,7 +96,7 @@ def _neighbours(chains: Mapping[Edge, Sequence[Slot]]) -> dict[Slot, tuple[list[
     found: dict[Slot, tuple[list[Slot], list[Slot]]] = {}
     for edge, chain in chains.items():
         path = [edge[0], *chain, edge[1]]
-        for a, b in zip(path, path[1:], strict=False):
+        for a, b in itertools.pairwise(path):
             found.setdefault(a, ([], []))[1].append(b)
             found.setdefault(b, ([], []))[0].append(a)
     return found
@@ -143,7 +144,7 @@ def _barycentres(
 
 def _crossings(layers: Sequence[Sequence[Slot]], near: Mapping[Slot, tuple[list[Slot], list[Slot]]]) -> int:
     total = 0
-    for layer, following in zip(layers, layers[1:], strict=False):
+    for layer, following in itertools.pairwise(layers):
         place = {slot: i for i, slot in enumerate(following)}
         ends = [sorted(place[other] for other in near.get(slot, ([], []))[1]) for slot in layer]
         flat = [end for each in ends for end in each]

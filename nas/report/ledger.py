@@ -49,7 +49,9 @@ class Record:
     @property
     def trials(self) -> list[Event]:
         """The last report of each trial, by number."""
-        return [event for _, event in sorted({int(event["step"]): event for event in self.of("trial")}.items())]
+        return [
+            event for _, event in sorted({int(event["step"]): event for event in self.of("trial")}.items())
+        ]
 
     def section(self, name: str) -> Mapping[str, Any]:
         """A section of the configuration; a section that is one name is ``{"name": ...}``."""
@@ -75,7 +77,11 @@ class Record:
             return {"training": self.seconds}
         looked = max((_seconds(e) for e in self.of("epoch", "start", "trial")), default=0.0)
         selected = max((_seconds(e) for e in self.of("selected")), default=looked)
-        return {"search": looked, "selection": selected - looked, "training": max(0.0, self.seconds - selected)}
+        return {
+            "search": looked,
+            "selection": selected - looked,
+            "training": max(0.0, self.seconds - selected),
+        }
 
     @property
     def seconds(self) -> float:
@@ -87,7 +93,9 @@ def record(folder: Path) -> Record:
     """The run in `folder`. Raises ValueError if no run is there."""
     folder = Path(folder)
     if not (folder / "config.yaml").is_file() and not (folder / "events.jsonl").is_file():
-        raise ValueError(f"no run in {folder}: a run's folder has config.yaml and events.jsonl (`nas list runs`)")
+        raise ValueError(
+            f"no run in {folder}: a run's folder has config.yaml and events.jsonl (`nas list runs`)"
+        )
     return Record(
         folder,
         config=_yaml(folder / "config.yaml"),
@@ -108,7 +116,9 @@ def _events(path: Path) -> list[Event]:
             event = json.loads(line)
         except json.JSONDecodeError as error:
             if number < len(lines):
-                raise ValueError(f"{path}, line {number} is not JSON ({error.msg}): restore it or remove it") from error
+                raise ValueError(
+                    f"{path}, line {number} is not JSON ({error.msg}): restore it or remove it"
+                ) from error
             continue
         if isinstance(event, dict) and "kind" in event:
             found.append(event)

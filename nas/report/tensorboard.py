@@ -78,11 +78,17 @@ class Board:
     def _tables(self, event: Event) -> None:
         assert self.space is not None
         for title, decisions in decision_groups(self.space).items():
-            rows = {f"{d.name} {i}": row for d in decisions for i, row in enumerate(event["tables"].get(d.name, ()))}
+            rows = {
+                f"{d.name} {i}": row
+                for d in decisions
+                for i, row in enumerate(event["tables"].get(d.name, ()))
+            }
             if not rows:
                 continue
             if title not in self._heats:
-                self._heats[title] = Heat(title, rows=list(rows), columns=[str(o) for o in decisions[0].options])
+                self._heats[title] = Heat(
+                    title, rows=list(rows), columns=[str(o) for o in decisions[0].options]
+                )
             image = self._heats[title].image(list(rows.values()), note=f"epoch {event['step']}")
             self._image(f"alpha/{title}", image, event)
 
@@ -102,7 +108,10 @@ class Board:
             self._cell(event)
 
     def _selected(self, event: Event) -> None:
-        found = {**numbers(event), **{k: float(event[k]) for k in ("params", "macs") if event.get(k) is not None}}
+        found = {
+            **numbers(event),
+            **{k: float(event[k]) for k in ("params", "macs") if event.get(k) is not None},
+        }
         self._final.update(found)
         self._scalars({f"selected/{name}": value for name, value in found.items()}, event)
         self._cell(event)
@@ -111,7 +120,9 @@ class Board:
         self._controls.append(event)
         group = event["group"]
         number = sum(other["group"] == group for other in self._controls)
-        self._scalars({f"controls/{group}_{n}": value for n, value in numbers(event).items()}, event, step=number)
+        self._scalars(
+            {f"controls/{group}_{n}": value for n, value in numbers(event).items()}, event, step=number
+        )
         rows = comparison([{"kind": "search", "seconds": self._before}, *self._controls])
         lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(cells_of(row) for row in rows)]
         markdown = "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,4 +1,4 @@
-"""Blocks: calls whose names share a prefix; patterns: blocks that differ in numbers alone and become one class."""
+"""Blocks: calls whose names share a prefix. Patterns: blocks that differ in numbers alone, one class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Read = tuple[int, int]  # the place of a call in its block, and of one of its in
 class Block(NamedTuple):
     """Consecutive calls of one prefix; an empty prefix for a call of its own.
 
-    `reads` are the inputs that come from outside, `returns` the values that are read outside, in program order.
+    `reads` are the inputs that come from outside, `returns` the values that are read outside, in order.
     """
 
     prefix: str
@@ -39,8 +39,9 @@ class Block(NamedTuple):
 class Pattern:
     """What blocks of one class have in common.
 
-    `slots`: the names of the forward arguments; `parameters`: the names of the constructor's, each with its value in
-    every block; `texts`: the text of each numeric argument of each call; `slot_of`: the slot that a read uses.
+    `slots`: the names of the forward arguments; `slot_of`: the slot that a read uses; `parameters`: the names
+    of the constructor's arguments, each with its value in every block; `texts`: how each numeric argument of
+    each call is written.
     """
 
     blocks: list[Block]
@@ -63,7 +64,10 @@ class Pattern:
 
 def blocks(program: Program) -> list[Block]:
     """The program cut into blocks. A prefix whose calls are not consecutive makes no block."""
-    runs = [(prefix, tuple(calls)) for prefix, calls in groupby(program.calls, key=lambda call: _prefix(call.name))]
+    runs = [
+        (prefix, tuple(calls))
+        for prefix, calls in groupby(program.calls, key=lambda call: _prefix(call.name))
+    ]
     times = Counter(prefix for prefix, _ in runs)
     pieces: list[tuple[str, tuple[Call, ...]]] = []
     for prefix, calls in runs:
@@ -79,7 +83,7 @@ def blocks(program: Program) -> list[Block]:
 
 
 def _prefix(name: str) -> str:
-    """Everything up to the last number that is not the end of the name, else the first part: cells.3, stem."""
+    """Everything up to the last number before the end of a name, else its first part: cells.3, stem."""
     *parents, _ = name.split(".")
     numbered = [i for i, part in enumerate(parents) if part.isdigit()]
     return ".".join(parents[: numbered[-1] + 1] if numbered else parents[:1])
@@ -94,7 +98,7 @@ def _block(prefix: str, calls: tuple[Call, ...], outside: set[str]) -> Block:
 
 
 def patterns(found: Iterable[Block], *, order: Sequence[str], taken: set[str]) -> list[Pattern]:
-    """A pattern for every structure among the blocks that have a prefix, with class names that are not `taken`.
+    """A pattern for every structure among the blocks with a prefix; no class has a name in `taken`.
 
     `order` has the names of all values, in the order in which they are computed.
     """
@@ -126,7 +130,7 @@ def _structure(block: Block) -> object:
 
 
 def _find_slots(pattern: Pattern, place: dict[str, int]) -> None:
-    """Reads that are the same value in every block share a slot; slots are ordered by age, the oldest value first."""
+    """Reads of the same value in every block share a slot; the oldest value comes first."""
     columns = {read: tuple(block.reads[read] for block in pattern.blocks) for read in pattern.blocks[0].reads}
     ordered = sorted(dict.fromkeys(columns.values()), key=lambda column: sum(place[name] for name in column))
     pattern.slots = ["x"] if len(ordered) == 1 else [f"s{i}" for i in range(len(ordered))]
@@ -147,6 +151,7 @@ def _find_parameters(pattern: Pattern) -> None:
     inner = [cell for cell in columns if cell[1] == "c_in"]
     others = [cell for cell in columns if cell[1] not in ("c_in", "c_out")]
     kept = {columns[cell] for cell in widths}
+    kept = kept if len(kept) == 1 else set()  # one width throughout
     varying = {columns[cell] for cell in entering if len(set(columns[cell])) > 1} - kept
     for cell in dict.fromkeys((*entering, *widths, *inner, *others)):
         column = columns[cell]
@@ -166,7 +171,9 @@ def _find_parameters(pattern: Pattern) -> None:
         pattern.texts[cell] = text
 
 
-def _known(pattern: Pattern, column: tuple[Number, ...], stems: tuple[str, ...], *, multiples: bool) -> str | None:
+def _known(
+    pattern: Pattern, column: tuple[Number, ...], stems: tuple[str, ...], *, multiples: bool
+) -> str | None:
     """The column as a parameter that exists already, or (if `multiples`) as a whole multiple of one."""
     alike = {name: values for name, values in pattern.parameters.items() if name.startswith(stems)}
     for name, values in alike.items():
@@ -185,7 +192,7 @@ def _free(name: str, taken: Iterable[str]) -> str:
 
 
 def _name(found: list[Pattern], taken: set[str]) -> None:
-    """NormalCell and ReductionCell if some patterns of the kind halve the picture and some do not, else Cell."""
+    """NormalCell and ReductionCell if some patterns of a kind halve the picture, else Cell."""
     for kind in dict.fromkeys(pattern.blocks[0].kind for pattern in found):
         alike = [pattern for pattern in found if pattern.blocks[0].kind == kind]
         halving = [_halves(pattern) for pattern in alike]

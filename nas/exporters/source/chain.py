@@ -24,7 +24,7 @@ class Item(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """Items that slide a window over the values: each reads all of it, oldest first, and its output enters it."""
+    """Items that slide a window over the values: each reads all of it, oldest first, and adds its output."""
 
     items: tuple[Item, ...]
 
@@ -45,7 +45,13 @@ def item(block: Block, pattern: Pattern | None, *, maker: str | None) -> Item:
     call = block.calls[0]
     if pattern is not None:
         return Item(
-            block.prefix, pattern.name, pattern.numbers(block), pattern.inputs(block), block.returns, None, block.kind
+            block.prefix,
+            pattern.name,
+            pattern.numbers(block),
+            pattern.inputs(block),
+            block.returns,
+            None,
+            block.kind,
         )
     numbers = dict(call.numbers)
     given = tuple(numbers[key] for key in ("c_in", "c_out", "stride") if key in numbers)
@@ -64,7 +70,7 @@ def loops(items: list[Item], *, output: str) -> list[Item | Loop]:
 
 
 def _end(items: list[Item], start: int, output: str) -> int:
-    """Where the longest run from `start` ends whose values are read outside only if the window still has them."""
+    """Where the longest run from `start` ends; what is read after it must still be in the window."""
     window, end = items[start].inputs, start
     while end < len(items) and _fits(items[end], window):
         window = (*window[1:], items[end].outputs[0])

@@ -1,7 +1,8 @@
 """The source of a function with all that it needs from its own package, as one text that imports torch alone.
 
-Definitions are taken from their files as they are written; only decorators that register, imports from the package
-and all but the first line of docstrings are left out, and a name is changed where two modules use it differently.
+Definitions are taken from their files as they are written; only decorators that register, imports from the
+package and all but the first line of docstrings are left out, and a name changes where two modules use it
+differently.
 """
 
 from __future__ import annotations
@@ -15,9 +16,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from nas.exporters.job import ExportError
-from nas.exporters.source.names import ModuleSource, Origin, annotations, chain, free_names, module_source, standard
-
-COLUMNS = 110
+from nas.exporters.source.layout import COLUMNS, clause, folded
+from nas.exporters.source.names import (
+    ModuleSource,
+    Origin,
+    annotated,
+    chain,
+    free_names,
+    module_source,
+    standard,
+)
 
 
 class Edit(NamedTuple):
@@ -75,8 +83,8 @@ class Closure:
         name, module = getattr(function, "__qualname__", ""), getattr(function, "__module__", "")
         if not name.isidentifier() or module not in sys.modules:
             raise ExportError(
-                f"format 'python' copies the source of top-level functions and classes; {function!r} is none: "
-                "define it with `def` at the top of a module, or export to onnx or torch"
+                f"format 'python' copies the source of top-level functions and classes, and {function!r} is "
+                "none: define it with `def` at the top of a module, or export to onnx or torch"
             )
         origin = self._origin(module_source(module), name)
         assert origin is not None
@@ -92,14 +100,14 @@ class Closure:
                 return Origin(module, attribute)
             if f"{module}.{attribute}" in sys.modules and not _defines(module, attribute):
                 return Origin(f"{module}.{attribute}", None)
-            return self._origin(module_source(module), attribute)
+            return self._origin(imported_source(module, importer=source.name), attribute)
         if hasattr(builtins, name) or name in ("__name__", "__file__"):
             return None
         if f"{source.name}.{name}" in sys.modules:
             return Origin(f"{source.name}.{name}", None)
         raise ExportError(
-            f"format 'python': {source.name} uses {name!r}, whose definition is not found there: define it at the "
-            "top of the module, or export to onnx or torch"
+            f"format 'python': {source.name} uses {name!r}, whose definition is not found there: define it "
+            "at the top of the module, or export to onnx or torch"
         )
 
     def _use(self, origin: Origin, alias: str = "") -> str:
@@ -138,13 +146,14 @@ class Closure:
         skipped: set[int] = set()
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):
             for decorator in statement.decorator_list:
-                root = chain(decorator.func if isinstance(decorator, ast.Call) else decorator)[0]
+                target = decorator.func if isinstance(decorator, ast.Call) else decorator
+                root = chain(target)[0]
                 origin = self._origin(source, root.id) if isinstance(root, ast.Name) else None
                 if origin is None or standard(origin.module):
                     decorators.append(f"@{source.segment(decorator)}\n")
                 else:
                     skipped.update(id(node) for node in ast.walk(decorator))
-        hints = annotations(statement)
+        hints = annotated(statement)
         for node in free_names(statement):
             if id(chain(node)[0]) in skipped:
                 continue
@@ -157,7 +166,7 @@ class Closure:
         for edit in sorted(edits, reverse=True):
             if start <= edit.start and edit.end <= end:
                 text = text[: edit.start - start] + edit.text.encode() + text[edit.end - start :]
-        return "".join(decorators) + text.decode()
+        return folded("".join(decorators) + text.decode())
 
     def _edit(self, source: ModuleSource, node: ast.expr, *, hint: bool) -> Edit | None:
         """How a global name, perhaps with attributes, is to be written; None if it stays."""
@@ -172,7 +181,7 @@ class Closure:
                 if origin.name is not None or standard(origin.module):
                     break
                 assert isinstance(attribute, ast.Attribute)
-                found = self._origin(module_source(origin.module), attribute.attr)
+                found = self._origin(imported_source(origin.module, importer=source.name), attribute.attr)
                 assert found is not None
                 origin, used = found, attribute
             name = self._use(origin, root.id if standard(origin.module) and used is root else "")
@@ -215,17 +224,13 @@ def _docstrings(source: ModuleSource, statement: ast.stmt) -> Iterator[Edit]:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) or not node.body:
             continue
         first = node.body[0]
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-            text = source.segment(first)
-            match = re.match(r'([rRuU]?)("""|\'\'\')\s*(.*)', text)
-            if "\n" in text and match:
-                brief = _clause(match[3].rstrip(), COLUMNS - first.col_offset - 7)
+        if (
+            isinstance(first, ast.Expr)
+            and isinstance(first.value, ast.Constant)
+            and isinstance(first.value.value, str)
+        ):
+            match = re.match(r'([rRuU]?)("""|\'\'\')\s*(.*)', source.segment(first))
+            if match:
+                line = match[3].rstrip().removesuffix(match[2])
+                brief = clause(line, COLUMNS - first.col_offset - 7)
                 yield Edit(*source.span(first), f"{match[1]}{match[2]}{brief}{match[2]}")
-
-
-def _clause(text: str, width: int) -> str:
-    """As much of a line as fits, up to the end of a clause if it can be."""
-    if len(text) <= width:
-        return text
-    end = max(text.rfind(mark, 0, width) for mark in (". ", ": ", "; ", ", "))
-    return text[: end if end > 0 else text.rfind(" ", 0, width)]

@@ -1,4 +1,4 @@
-"""The names of a module: what it defines, what it imports, and which names a definition takes from outside itself."""
+"""The names of a module: what it defines and imports, and what a definition reads from outside itself."""
 
 from __future__ import annotations
 
@@ -53,16 +53,26 @@ def standard(module: str) -> bool:
     return root == "torch" or root in sys.stdlib_module_names
 
 
+def imported_source(name: str, *, importer: str) -> ModuleSource:
+    """The source of a module that another one imports.
+
+    Raises ExportError if it is an installed package, other than this framework and the importer's own.
+    """
+    root = name.partition(".")[0]
+    path = getattr(sys.modules.get(name), "__file__", None) or ""
+    own = root in ("nas", "baselines", importer.partition(".")[0])
+    if name not in sys.modules or (not own and ("site-packages" in path or "dist-packages" in path)):
+        raise ExportError(
+            f"format 'python' writes a file that imports torch alone, and the network uses {name!r}: replace "
+            "that by torch, or export to onnx or torch"
+        )
+    return module_source(name)
+
+
 @functools.cache
 def module_source(name: str) -> ModuleSource:
-    """The source of a module that is imported. Raises ExportError if it has none, or is an installed package."""
-    module = sys.modules.get(name)
-    path = getattr(module, "__file__", None) or ""
-    if module is None or "site-packages" in path or "dist-packages" in path:
-        raise ExportError(
-            f"format 'python' writes a file that imports torch alone, and the network uses {name!r}: replace that "
-            "by torch, or export to onnx or torch"
-        )
+    """The source of a module. Raises ExportError if it has none."""
+    module = sys.modules[name]
     try:
         content = inspect.getsource(module).encode()
     except (OSError, TypeError) as error:
@@ -109,7 +119,7 @@ def chain(node: ast.expr) -> list[ast.expr]:
     return parts
 
 
-def annotations(statement: ast.stmt) -> set[int]:
+def annotated(statement: ast.stmt) -> set[int]:
     """The ids of all nodes that stand in an annotation."""
     hints: list[ast.expr | None] = []
     for node in ast.walk(statement):
@@ -150,7 +160,13 @@ def _free_in_function(
     node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, bound: frozenset[str]
 ) -> Iterator[ast.expr]:
     body = [node.body] if isinstance(node, ast.Lambda) else node.body
-    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+    arguments = [
+        *node.args.posonlyargs,
+        *node.args.args,
+        *node.args.kwonlyargs,
+        node.args.vararg,
+        node.args.kwarg,
+    ]
     outer: list[ast.AST | None] = [*node.args.defaults, *node.args.kw_defaults]
     outer += [argument.annotation for argument in arguments if argument]
     if not isinstance(node, ast.Lambda):

@@ -1,4 +1,4 @@
-"""The calls that inference needs: a filled graph without dead nodes, auxiliary heads, identities and idle zeros."""
+"""The calls that inference needs: a filled graph without dead nodes, auxiliary heads, identities, zeros."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Number = int | float
 class Call(NamedTuple):
     """One operation: a primitive with its arguments, or a join.
 
-    `numbers` may differ between blocks of one class; `words` (attributes that are no numbers) may not. Arguments
-    that equal the primitive's defaults are left out, but for `c_in` and `c_out`.
+    `numbers` may differ between blocks of one class; `words` (attributes that are no numbers) may not. Words
+    that equal the primitive's defaults are left out.
     """
 
     name: str
@@ -44,8 +44,8 @@ class Program(NamedTuple):
 def simplified(network: Network) -> Program:
     """The program of a network in evaluation.
 
-    Identities and joins of one input are replaced by what they read; zeros are dropped from sums that have another
-    input; then everything that the output does not need is dropped.
+    Identities and joins of one input are replaced by what they read; zeros are dropped from sums that have
+    another input; then everything that the output does not need is dropped.
     """
     graph = network.graph
     widths: dict[str, int] = {}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import keyword
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
 
+from nas.exporters.source.layout import wrapped
 from nas.exporters.source.program import Call
 
-COLUMNS = 110
 INLINE = 60  # characters; a longer expression gets a variable
 RESERVED = {*dir(nn.Module()), *keyword.kwlist, *keyword.softkwlist, "torch", "nn", "self", "Tensor"}
 
@@ -21,17 +20,6 @@ def attribute(name: str) -> str:
     text = "".join(c if c.isalnum() else "_" for c in name)
     text = f"_{text}" if text[:1].isdigit() else text
     return f"{text}_" if text in RESERVED else text
-
-
-def wrapped(line: str, *, indent: int) -> list[str]:
-    """A statement, indented; one that is too long is folded inside parentheses."""
-    pad = " " * indent
-    if indent + len(line) <= COLUMNS:
-        return [pad + line]
-    head, mark, expression = line.partition("return " if line.startswith("return ") else " = ")
-    opening = f"{pad}{head}{mark}("
-    inner = textwrap.wrap(expression, COLUMNS - indent - 4, break_long_words=False, break_on_hyphens=False)
-    return [opening, *(f"{pad}    {part}" for part in inner), f"{pad})"]
 
 
 def joined(call: Call, inputs: Sequence[str]) -> str:
@@ -73,12 +61,20 @@ class Scope:
 
     def free(self, variable: str, step: int) -> bool:
         """Whether no value that is read after `step` lives in the variable."""
-        return all(self.last.get(value, -1) <= step for value, name in self.variables.items() if name == variable)
+        return all(
+            self.last.get(value, -1) <= step for value, name in self.variables.items() if name == variable
+        )
 
     def call(
-        self, step: int, outputs: Sequence[str], inputs: Sequence[str], *, write: Callable[..., str], name: str
+        self,
+        step: int,
+        outputs: Sequence[str],
+        inputs: Sequence[str],
+        *,
+        write: Callable[..., str],
+        name: str,
     ) -> None:
-        """Write one operation: `write` makes its expression of those of the inputs; `name` is what it is called."""
+        """Write one operation: `write` makes its expression of its inputs'; `name` is what it is called."""
         expression = write([self.text(value) for value in inputs])
         depth = 1 + max((self.depths.get(value, 0) for value in inputs), default=0)
         near = not self.reuse or all(self.last[value] <= step + 1 for value in outputs)

@@ -8,8 +8,9 @@ from itertools import groupby
 
 from nas.exporters.source.blocks import Block, Pattern, argument_text, blocks, patterns
 from nas.exporters.source.chain import Item, Loop, item, loops
+from nas.exporters.source.layout import COLUMNS
 from nas.exporters.source.program import Call, Number, Program
-from nas.exporters.source.scope import COLUMNS, Scope, attribute, joined
+from nas.exporters.source.scope import Scope, attribute, joined
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ def _block_body(pattern: Pattern) -> list[str]:
             if call.name == block.returns[0] and reads[call.name] == 1 and len(block.returns) == 1:
                 scope.inlined[call.name] = joined(call, [scope.text(value) for value in inputs])
             else:
-                scope.assign(step, [call.name], joined(call, [scope.text(value) for value in inputs]), name=name)
+                scope.assign(
+                    step, [call.name], joined(call, [scope.text(value) for value in inputs]), name=name
+                )
         else:
             scope.call(step, [call.name], inputs, write=_applied(attribute(name)), name=name)
     scope.result(block.returns)
@@ -183,7 +186,9 @@ def _rows(name: str, rows: list[tuple[str, int]]) -> list[str]:
     return [*lines, "]"]
 
 
-def _network_class(program: Program, steps: Sequence[Item | Loop], *, names: dict[int, str], summary: str) -> str:
+def _network_class(
+    program: Program, steps: Sequence[Item | Loop], *, names: dict[int, str], summary: str
+) -> str:
     lines = ["class Network(nn.Module):", f'    """{summary}"""', ""]
     lines += ["    def __init__(self) -> None:", "        super().__init__()"]
     for step in steps:

@@ -1,0 +1,52 @@
+"""Lines that fit: statements folded inside parentheses, docstrings cut at the end of a clause."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+
+COLUMNS = 110
+
+
+def wrapped(line: str, *, indent: int) -> list[str]:
+    """A statement, indented; one that is too long is folded inside parentheses."""
+    pad = " " * indent
+    if indent + len(line) <= COLUMNS:
+        return [pad + line]
+    head, mark, expression = line.partition("return " if line.startswith("return ") else " = ")
+    opening = f"{pad}{head}{mark}("
+    inner = textwrap.wrap(expression, COLUMNS - indent - 4, break_long_words=False, break_on_hyphens=False)
+    return [opening, *(f"{pad}    {part}" for part in inner), f"{pad})"]
+
+
+def clause(text: str, width: int) -> str:
+    """As much of a line as fits, up to the end of a clause if it can be."""
+    if len(text) <= width:
+        return text
+    end = max(text.rfind(mark, 0, width) for mark in (". ", ": ", "; ", ", "))
+    return text[: end if end > 0 else text.rfind(" ", 0, width)]
+
+
+def folded(text: str) -> str:
+    """A definition in which long headers, assignments and returns that stand on one line are folded."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        lines.extend([line] if len(line) <= COLUMNS else _shorter(line))
+    return "\n".join(lines)
+
+
+def _shorter(line: str) -> list[str]:
+    """The line in several; as it is where that is not sure to be the same."""
+    body = line.lstrip()
+    indent = len(line) - len(body)
+    pad = " " * indent
+    header = re.fullmatch(r"(def \w+)\((.*)\)( -> .*)?:", body)
+    if header and len(header[2]) + indent + 4 <= COLUMNS:
+        return [f"{pad}{header[1]}(", f"{pad}    {header[2]}", f"{pad}){header[3] or ''}:"]
+    try:
+        statement = ast.parse(body).body[0]
+    except SyntaxError:
+        return [line]
+    plain = isinstance(statement, ast.Return | ast.Assign) and not re.search(r"[\"'#]", body)
+    return wrapped(body, indent=indent) if plain else [line]

@@ -1,0 +1,268 @@
+"""page(): one page to read about a run, finished or not: ``report.md`` in its folder, pictures beside it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.report.checklist import checklist
+from nas.report.comparison import HEADINGS, Row, cells_of, comparison, percent, quantity, verdict
+from nas.report.curves import curves
+from nas.report.draw import figure, rendered, text
+from nas.report.ledger import Record, objective, record
+from nas.search_space.space import space
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PICTURES = "report"
+
+
+def page(run: Path) -> Path:
+    """Write ``report.md`` of the run in folder `run` and return its path. Raises ValueError if no run is there."""
+    run = Path(run)
+    read = record(run)
+    rows = comparison(read.events)
+    write = _search if read.searched else _training
+    blocks = [*write(read, rows), _environment(read), _onwards(read)]
+    path = run / "report.md"
+    path.write_text("\n\n".join(block for block in blocks if block) + "\n", encoding="utf-8")
+    return path
+
+
+def _search(run: Record, rows: Sequence[Row]) -> list[str]:
+    return [
+        f"# Search of `{run.section('space').get('name', '?')}` on `{run.section('data').get('name', '?')}`",
+        _what(run),
+        _result(run, rows),
+        _state(run),
+        _compared(run, rows),
+        _cost(run),
+        _network(run),
+        _curves(run),
+        _checked(run, rows),
+    ]
+
+
+def _training(run: Record, rows: Sequence[Row]) -> list[str]:
+    del rows  # a training has no controls
+    what = (
+        run.config.get("what")
+        or run.best.get("literal")
+        or run.section("space").get("name")
+        or run.folder.name
+    )
+    done = next(iter(run.of("done")[-1:]), {"metrics": {}})
+    metrics = done.get("metrics") or (run.epochs[-1].get("metrics", {}) if run.epochs else {})
+    state = "Result" if run.finished else "So far"
+    told = (
+        f"Trained `{what}` on `{run.section('data').get('name', '?')}`, seed {run.config.get('seed', '?')}."
+    )
+    return [
+        f"# Training of `{what}`",
+        f"{told} {state}: {_metrics(metrics)}.{_size(run.best)}" if metrics else told,
+        _state(run),
+        _cost(run),
+        _network(run),
+        _curves(run),
+    ]
+
+
+# --- the first lines ------------------------------------------------------------------------------------------
+
+
+def _what(run: Record) -> str:
+    address = run.section("space").get("name", "?")
+    budget = run.config.get("budget", "?")
+    return (
+        f"Searched: the space `{address}`{_encodings(run)}, by the strategy `{run.section('strategy').get('name', '?')}`, "
+        f"on `{run.section('data').get('name', '?')}`, budget {_listed(budget)}, seed {run.config.get('seed', '?')}."
+    )
+
+
+def _encodings(run: Record) -> str:
+    given = dict(run.section("space"))
+    try:
+        size = space(str(given.pop("name", "")), **given).size
+    except ValueError:
+        return ""
+    digits = len(str(size))
+    return f" ({size:,} encodings)" if digits <= 9 else f" (about 10^{digits - 1} encodings)"
+
+
+def _result(run: Record, rows: Sequence[Row]) -> str:
+    if not run.best.get("literal"):
+        return "Result: none yet."
+    found = next((row for row in rows if row.group == "found"), None)
+    told = f"Result: `{run.best['literal']}`{_size(run.best)}"
+    if found:
+        times = f", n = {found.n}" if found.n > 1 else ""
+        told += f" Trained from scratch: **{percent(found.mean, std=found.std)} %** test accuracy{times}."
+    elif run.best.get("metrics"):
+        shared = any("tables" in event for event in run.epochs)
+        note = " (with the shared weights of the search, not trained on its own)" if shared else ""
+        told += f" Measured in the search{note}: {_metrics(run.best['metrics'])}."
+    return f"{told} {verdict(rows)}"
+
+
+def _size(best: Mapping[str, Any]) -> str:
+    counts = [
+        f"{quantity(float(best[key]))} {name}" for key, name in SIZES.items() if best.get(key) is not None
+    ]
+    return f" ({', '.join(counts)})." if counts else ""
+
+
+SIZES = {"params": "parameters", "macs": "multiply-adds"}
+
+
+def _state(run: Record) -> str:
+    if run.finished:
+        reason = run.of("done")[-1].get("reason")
+        return f"Finished{f': {reason}' if reason else ''}, after {_duration(run.seconds)}."
+    step = max((int(event["step"]) for event in run.of("epoch", "trial")), default=0)
+    kind = "trial" if run.trials else "epoch"
+    return f"**Not finished**: {kind} {step}, after {_duration(run.seconds)}. What follows is what there is so far."
+
+
+# --- sections -------------------------------------------------------------------------------------------------
+
+
+def _compared(run: Record, rows: Sequence[Row]) -> str:
+    if not rows:
+        return f"## Comparison\n\n{verdict(rows)} `nas search --controls N` trains them."
+    each = [
+        (e["name"], e["group"], percent(e["metrics"]["test_accuracy"]), *(_count(e.get(k)) for k in SIZES))
+        for e in run.of("control")
+        if "test_accuracy" in e.get("metrics", {})
+    ]
+    failed = [f"`{e.get('name', '?')}`: {e['error']}" for e in run.of("control") if "error" in e]
+    return "\n\n".join(
+        [
+            "## Comparison",
+            "All networks were trained after the search, under one recipe. Without the controls the result could "
+            "not be told from luck.",
+            _table(HEADINGS, [cells_of(row) for row in rows]),
+            verdict(rows),
+            "Each network:",
+            _table(("network", "group", "test accuracy, %", "params", "macs"), each),
+            *([f"Failed: {'; '.join(failed)}."] if failed else []),
+        ]
+    )
+
+
+def _cost(run: Record) -> str:
+    phases = run.phases()
+    lines = [(name, f"{seconds:.1f}", _duration(seconds)) for name, seconds in phases.items()]
+    if len(lines) > 1:
+        lines.append(("all", f"{run.seconds:.1f}", _duration(run.seconds)))
+    trials = run.trials
+    failed = sum("error" in event for event in trials)
+    replayed = sum(bool(event.get("replayed")) for event in trials)
+    told = (
+        f"\n\n{len(trials)} trials, {failed} failed, {replayed} replayed from known results."
+        if trials
+        else ""
+    )
+    return f"## Cost\n\n{_table(('phase', 'seconds', 'time'), lines)}{told}"
+
+
+def _network(run: Record) -> str:
+    made = run.architecture()
+    if made is None:
+        return ""
+    where = _picture(run, "network", figure(*made))
+    return f"## The network\n\n![cells of the best network]({where})\n\n```\n{text(*made)}\n```"
+
+
+def _curves(run: Record) -> str:
+    names = {"epochs": "by epoch", "trials": "by trial"}
+    links = [f"![{names[name]}]({_picture(run, name, drawn)})" for name, drawn in curves(run).items()]
+    return "\n\n".join(["## Curves", *links]) if links else ""
+
+
+def _checked(run: Record, rows: Sequence[Row]) -> str:
+    parts: dict[str, list[tuple[str, ...]]] = {}
+    for item in checklist(run, rows=rows):
+        parts.setdefault(item.part, []).append((item.question, item.answer, item.fact))
+    tables = [f"### {part}\n\n{_table(('', 'answer', 'fact'), lines)}" for part, lines in parts.items()]
+    source = (
+        "After Lindauer & Hutter, Best Practices for Scientific Research on Neural Architecture Search, JMLR 21(243), "
+        '2020. Answered from this run alone: "no" means that this run does not show it.'
+    )
+    return "\n\n".join(["## Best-practice checklist", source, *tables])
+
+
+def _environment(run: Record) -> str:
+    lines = [(key, f"`{value}`") for key, value in _leaves(run.environment)]
+    return f"## Environment\n\n{_table(('', ''), lines)}" if lines else ""
+
+
+def _onwards(run: Record) -> str:
+    where = shlex.quote(str(run.folder))
+    commands = [f"nas export {where}", f"nas evaluate {where}"]
+    if not run.finished:
+        commands.insert(0, f"nas resume {where}")
+    return "## How to go on\n\n```\n" + "\n".join(commands) + "\n```"
+
+
+# --- words ----------------------------------------------------------------------------------------------------
+
+
+def _picture(run: Record, name: str, drawn: Figure) -> str:
+    """Write a picture and return its path as the page links it."""
+    folder = run.folder / PICTURES
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.svg").write_bytes(rendered(drawn, kind="svg"))
+    return f"{PICTURES}/{name}.svg"
+
+
+def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [headings, ["---"] * len(headings), *lines]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _metrics(metrics: Mapping[str, Any]) -> str:
+    """The metrics in words, what the run is judged by first."""
+    first = objective(metrics)
+    names = sorted(
+        (n for n, v in metrics.items() if isinstance(v, int | float)), key=lambda name: name != first
+    )
+    return ", ".join(_metric(name, metrics[name]) for name in names if name not in SIZES)
+
+
+def _metric(name: str, value: float) -> str:
+    shown = f"{percent(value)} %" if "accuracy" in name else f"{value:.4g}"
+    return f"{name.replace('_', ' ')} {shown}"
+
+
+def _count(value: Any) -> str:
+    return quantity(float(value)) if value is not None else ""
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    """``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.0f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _leaves(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as dotted keys and texts."""
+    found: list[tuple[str, str]] = []
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            found += _leaves(value, f"{prefix}{key}.")
+        else:
+            found.append(
+                (f"{prefix}{key}", " ".join(map(str, value)) if isinstance(value, list) else str(value))
+            )
+    return found

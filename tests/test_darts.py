@@ -1,0 +1,124 @@
+"""DARTS: the gradient of the alphas of second order, against numerical differentiation; derivation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nas.data import Split
+from nas.search_space import SPACES, space
+from nas.strategies import Darts, Examples, Task
+from torch import Tensor
+
+SMALL = {"darts": {"channels": 2, "cells": 3}, "nasbench201": {"channels": 2, "cells": 1}}
+
+
+def prepared(name: str, **arguments: object) -> tuple[Darts, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """A search in float64 with fixed batch statistics, after a step that gives the optimizer a momentum."""
+    torch.manual_seed(1)
+    made = space(name, **SMALL.get(name, {}), input=(1, 8, 8))
+    part = Split(
+        images=torch.randint(256, (8, 1, 8, 8), dtype=torch.uint8).numpy(), labels=torch.randint(10, (8,)).numpy()
+    )
+    strategy = Darts(order=2, batch=4, lr=0.05, momentum=0.9, weight_decay=1e-2, **arguments)
+    strategy.horizon = 1
+    strategy.prepare(Task(made, examples=Examples(part, part, (0.5,), (0.5,))))
+    strategy.supernet.double()
+    strategy.weights = dict(strategy.supernet.named_parameters())
+    for name_, alpha in strategy.alphas.items():
+        strategy.alphas[name_] = torch.nn.Parameter(torch.randn_like(alpha, dtype=torch.float64))
+    strategy.rate = 0.05
+    for weight in strategy.weights.values():
+        strategy.weight_optimizer.state[weight]["momentum_buffer"] = 0.1 * torch.randn_like(weight)
+    batches = [(torch.randn(4, 1, 8, 8, dtype=torch.float64), torch.randint(10, (4,))) for _ in range(3)]
+    strategy.supernet.train()
+    for _ in range(3):
+        strategy.supernet(batches[2][0], strategy.mixing())
+    strategy.supernet.eval()
+    return strategy, batches[0], batches[1]
+
+
+def unrolled_loss(strategy: Darts, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> float:
+    """L_val(w', alpha) written out: one step of SGD with momentum and weight decay, then the validation loss."""
+
+    def loss(weights: dict[str, Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
+        tables = {name: torch.softmax(alpha, -1) for name, alpha in strategy.alphas.items()}
+        logits = torch.func.functional_call(strategy.supernet, weights, (batch[0], tables))
+        return torch.nn.functional.cross_entropy(logits, batch[1])
+
+    weights = {name: weight.detach().clone().requires_grad_() for name, weight in strategy.weights.items()}
+    gradients = torch.autograd.grad(loss(weights, train), list(weights.values()))
+    stepped = {}
+    for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+        velocity = strategy.weight_optimizer.state[strategy.weights[name]]["momentum_buffer"]
+        stepped[name] = weight - 0.05 * (0.9 * velocity + gradient + 1e-2 * weight)
+    return loss(stepped, valid).item()
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+def test_exact_second_order_equals_numerical_differentiation(name: str) -> None:
+    strategy, train, valid = prepared(name, unrolled="exact")
+    exact = strategy.alpha_gradient(train, valid)
+    generator = torch.Generator().manual_seed(0)
+    difference, size = 0.0, 0.0
+    for decision, alpha in strategy.alphas.items():
+        for index in torch.randperm(alpha.numel(), generator=generator)[:6].tolist():
+            place = divmod(index, alpha.shape[1])
+            sides = []
+            for sign in (1, -1):
+                with torch.no_grad():
+                    alpha[place] += sign * 1e-5
+                sides.append(unrolled_loss(strategy, train, valid))
+                with torch.no_grad():
+                    alpha[place] -= sign * 1e-5
+            numerical = (sides[0] - sides[1]) / 2e-5
+            difference += (numerical - exact[decision][place].item()) ** 2
+            size += numerical**2
+    assert (difference / size) ** 0.5 <= 1e-6
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+def test_finite_difference_approaches_the_exact_gradient(name: str) -> None:
+    strategy, train, valid = prepared(name, unrolled="exact")
+    exact = torch.cat([g.flatten() for g in strategy.alpha_gradient(train, valid).values()])
+    first = torch.cat([g.flatten() for g in _first_order(strategy, train, valid).values()])
+    strategy.unrolled, strategy.epsilon = "finite", 1e-6
+    finite = torch.cat([g.flatten() for g in strategy.alpha_gradient(train, valid).values()])
+    assert (finite - exact).norm() / exact.norm() <= 1e-6
+    assert (first - exact).norm() / exact.norm() > 1e-3  # the orders do differ here
+
+
+def _first_order(strategy: Darts, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    strategy.order = 1
+    gradient = strategy.alpha_gradient(train, valid)
+    strategy.order = 2
+    return gradient
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+def test_a_gradient_leaves_weights_and_statistics_alone(name: str) -> None:
+    for unrolled in ("exact", "finite"):
+        strategy, train, valid = prepared(name, unrolled=unrolled)
+        strategy.supernet.train()
+        before = {name: tensor.clone() for name, tensor in strategy.supernet.state_dict().items()}
+        strategy.alpha_gradient(train, valid)
+        for key, tensor in strategy.supernet.state_dict().items():
+            assert torch.equal(tensor, before[key]), key
+
+
+def test_derivation_ranks_softmax_weights_without_none() -> None:
+    """Liu et al. 2019, section 2.4: a huge `none` lowers its edge's other weights; it is never chosen itself."""
+    strategy, _, _ = prepared("darts")
+    with torch.no_grad():
+        for alpha in strategy.alphas.values():
+            alpha.zero_()
+        alpha = strategy.alphas["normal.2"]  # 4 inputs
+        alpha[0, 0], alpha[0, 4] = 9.0, 3.0  # strongest raw alpha of a convolution, but `none` takes all the weight
+        alpha[1, 5], alpha[3, 3] = 1.0, 0.9
+    assert strategy.best().choices["normal.2"] == ((1, "sep_conv_5x5"), (3, "skip_connect"))
+
+
+def test_nasbench201_may_derive_none() -> None:
+    strategy, _, _ = prepared("nasbench201")
+    with torch.no_grad():
+        strategy.alphas["node2"][0, 0] = 1.0
+    assert strategy.best().choices["node2"][0] == (0, "none")

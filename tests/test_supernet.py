@@ -1,0 +1,143 @@
+"""Laws of supernets, and the plain formulation of DARTS as an oracle."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from nas.graph import Builder, Hole
+from nas.network import Network
+from nas.search_space import SPACES, Decision, SearchSpace, space
+from nas.supernet import Supernet
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import reference_darts as reference
+
+SMALL = {"darts": {"channels": 4, "cells": 3}, "nasbench201": {"channels": 4, "cells": 1}}
+
+
+def small(name: str) -> tuple[SearchSpace, Supernet, torch.Tensor]:
+    torch.manual_seed(0)
+    made = space(name, **SMALL.get(name, {}), input=(3, 8, 8))
+    return made, Supernet(made).double(), torch.randn(3, 3, 8, 8, dtype=torch.float64)
+
+
+def test_darts_supernet_has_the_papers_size() -> None:
+    made = space("darts", channels=16, cells=8)
+    assert sum(p.numel() for p in Supernet(made).parameters()) == 1_930_618
+    assert sum(d.rows * len(d.options) for d in made.decisions) == 224
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+def test_path_equals_one_hot_weights(name: str) -> None:
+    made, supernet, x = small(name)
+    supernet.eval()
+    for i in range(3):
+        architecture = made.sample(Random(i))
+        masks = {d.name: torch.tensor(d.mask(architecture.choices[d.name])).double() for d in made.decisions}
+        assert torch.equal(supernet(x, architecture), supernet(x, masks))
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+def test_path_equals_the_network_with_its_weights(name: str) -> None:
+    """The filled network, given the supernet's parameters of that path, computes the same."""
+    made, supernet, x = small(name)
+    supernet.eval()
+    for i in range(3):
+        architecture = made.sample(Random(i))
+        network = Network(made.fill(architecture), affine=supernet.affine, pool_norm=supernet.pool_norm).double()
+        ops = {node.name: node.op for node in network.graph.nodes}
+        shared = dict(supernet.state_dict())
+        inherited = {}
+        for key in network.state_dict():
+            node = max((n for n in ops if key.startswith(n + ".")), key=len)
+            option = f"{node}.{ops[node]}{key[len(node) :]}"
+            inherited[key] = shared[option] if option in shared else shared[key]
+        network.load_state_dict(inherited)
+        network.eval()
+        assert torch.equal(network(x), supernet(x, architecture))
+
+
+@pytest.mark.parametrize("name", list(SPACES))
+def test_gradient_reaches_weights_and_tables(name: str) -> None:
+    made, supernet, x = small(name)
+    tables = {d.name: torch.rand(d.rows, len(d.options), dtype=torch.float64) for d in made.decisions}
+    for table in tables.values():
+        table.requires_grad_()
+    supernet(x, tables).square().sum().backward()
+    assert all(p.grad is not None for p in supernet.parameters())
+    for decision in made.decisions:
+        gradient = tables[decision.name].grad
+        for option, column in zip(decision.options, gradient.T, strict=True):
+            assert (column.abs().sum() > 0) == (option != "none"), (decision.name, option)
+
+
+def test_a_missing_table_is_refused() -> None:
+    made, supernet, x = small("nasbench201")
+    with pytest.raises(ValueError, match="node1"):
+        supernet(x, {})
+
+
+def test_attributes_and_presence_are_mixed() -> None:
+    """Holes in attributes and in `when`: the soft output is the weighted sum over all combinations."""
+    b = Builder((4, 6, 6))
+    b("pool", "avg_pool_3x3", "input", norm=Hole("norm"))
+    b("maybe", "conv_1x1", "input", out=4, when=Hole("skip", option=1))
+    b("sum", "sum", "pool", "maybe")
+    b("mean", "global_avg_pool", "sum")
+    b("classifier", "linear", "mean", out=2)
+    made = SearchSpace((Decision("norm", (False, True)), Decision("skip", (0, 1))), b.graph(), name="test")
+    supernet = Supernet(made).double().eval()
+    x = torch.randn(2, 4, 6, 6, dtype=torch.float64)
+    weights = {"norm": torch.tensor([[0.3, 0.7]]).double(), "skip": torch.tensor([[0.4, 0.6]]).double()}
+
+    def hard(norm: bool, skip: int) -> torch.Tensor:
+        return supernet(x, made.architecture({"norm": ((0, norm),), "skip": ((0, skip),)})) - bias
+
+    bias = supernet.get_parameter("classifier.bias")
+    both = sum(w * hard(norm, 0) for norm, w in ((False, 0.3), (True, 0.7)))
+    branch = hard(False, 1) - hard(False, 0)
+    assert torch.allclose(supernet(x, weights) - bias, both + 0.6 * branch, atol=1e-12)
+
+
+# --- the plain formulation -------------------------------------------------------------------------------------
+
+
+def copy_weights(plain: torch.nn.Module, supernet: Supernet) -> None:
+    """Both register the same tensors in the same order: nodes in order, options in order."""
+    ours, theirs = list(supernet.parameters()), list(plain.parameters())
+    assert [p.shape for p in ours] == [p.shape for p in theirs]
+    with torch.no_grad():
+        for a, b in zip(ours, theirs, strict=True):
+            a.copy_(b)
+
+
+def test_equal_to_the_plain_formulation() -> None:
+    """Outputs, gradients of weights and of alphas, and running statistics, in float64."""
+    torch.manual_seed(0)
+    made = space("darts", channels=4, cells=5, input=(3, 8, 8))
+    plain = reference.Network(C=4, classes=10, layers=5).double()
+    supernet = Supernet(made).double()
+    copy_weights(plain, supernet)
+    alphas = {kind: torch.randn(14, 8, dtype=torch.float64, requires_grad=True) for kind in ("normal", "reduce")}
+    rows = [(j, sum(range(2, 2 + j))) for j in range(4)]
+    tables = {
+        f"{kind}.{j}": alpha[start : start + j + 2].softmax(-1) for kind, alpha in alphas.items() for j, start in rows
+    }
+    order = [reference.OPTIONS.index(option) for option in made.decisions[0].options]
+    tables = {name: table[:, order] for name, table in tables.items()}
+    x, y = torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.randint(10, (4,))
+    results = []
+    for network, logits in ((plain, plain(x, alphas["normal"], alphas["reduce"])), (supernet, supernet(x, tables))):
+        loss = torch.nn.functional.cross_entropy(logits, y)
+        inputs = [*network.parameters(), *alphas.values()]
+        results.append([logits, *torch.autograd.grad(loss, inputs, retain_graph=True), *_statistics(network)])
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+def _statistics(network: torch.nn.Module) -> list[torch.Tensor]:
+    return [buffer for name, buffer in network.named_buffers() if name.endswith(("running_mean", "running_var"))]
