@@ -1,7 +1,7 @@
 """Residual networks for small images (He, Zhang, Ren, Sun, CVPR 2016, section 4.2).
 
-ResNet-20 with shortcuts of option A has 269,722 parameters (with both parameters of every batch norm) and 40,551,040
-multiply-adds.
+ResNet-20 with shortcuts of option A has 269,722 parameters (with both parameters of every batch norm) and
+40,551,040 multiply-adds.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Block(nn.Module):
         super().__init__()
         c_out = width * EXPANSION[block]
         if block == "basic":
-            self.residual = nn.Sequential(conv_bn(c_in, width, 3, stride), nn.ReLU(), conv_bn(width, width, 3))
+            self.residual = nn.Sequential(
+                conv_bn(c_in, width, 3, stride), nn.ReLU(), conv_bn(width, width, 3)
+            )
         else:
             self.residual = nn.Sequential(
                 conv_bn(c_in, width, 1),
@@ -72,7 +74,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A 3x3 convolution, stages of blocks that halve the size from the second on, global pooling, a linear layer.
+    """A 3x3 convolution, stages of blocks (the later ones halve the size), global pooling, a linear layer.
 
     (batch, channels, height, width) -> (batch, classes).
     """
@@ -107,10 +109,11 @@ def resnet_cifar(
     classes: int = 10,
     input: Sequence[int] = (3, 32, 32),
 ) -> nn.Module:
-    """The residual network of `depth` layers with weights: 6n + 2 (basic) or 9n + 2 (bottleneck) for three widths.
+    """The residual network of `depth` layers: for three widths 6n + 2 (basic) or 9n + 2 (bottleneck).
 
-    shortcut: ``A`` zero padding, ``B`` projections where the shape changes, ``C`` projections everywhere, ``none`` the
-    plain network. Raises ValueError for a depth or a name that does not exist.
+    shortcut: ``A`` zero padding, ``B`` projections where the shape changes, ``C`` projections everywhere,
+    ``none`` the plain network. Only the channels of `input` shape the network. Raises ValueError for a depth or
+    a name that does not exist, and for widths that shrink under shortcut A.
     """
     for name, value, legal in (("block", block, EXPANSION), ("shortcut", shortcut, SHORTCUTS)):
         if value not in legal:
@@ -118,7 +121,11 @@ def resnet_cifar(
     period = LAYERS_A_BLOCK[block] * len(widths)
     if depth < period + 2 or (depth - 2) % period:
         nearest = max(period + 2, round((depth - 2) / period) * period + 2)
-        raise ValueError(f"depth must be {period}n + 2 for {block} blocks, not {depth}; the nearest is {nearest}")
+        raise ValueError(
+            f"depth must be {period}n + 2 for {block} blocks, not {depth}; the nearest is {nearest}"
+        )
+    if shortcut == "A" and list(widths) != sorted(widths):
+        raise ValueError(f"shortcut A cannot drop channels, not with widths {list(widths)}; take shortcut B")
     blocks = (depth - 2) // period
     return ResNet(blocks, block=block, shortcut=shortcut, widths=widths, classes=classes, channels=input[0])
 
@@ -137,8 +144,8 @@ def parameters(depth: int, width: int, *, classes: int, channels: int) -> int:
 def like(params: int, *, classes: int, input: Sequence[int]) -> tuple[str, dict[str, Any]]:
     """The hand-designed control of like size: a name, and arguments for `resnet_cifar`.
 
-    Among the networks whose parameters come within a tenth of `params`, the one whose width is nearest to the published
-    16; if there is none, the one that comes nearest.
+    Among the networks whose parameters come within a tenth of `params`, the one whose width is nearest to the
+    published 16; if there is none, the one that comes nearest.
     """
     members = [(depth, width) for depth in (8, 14, 20, 26, 32, 56) for width in range(3, 129)]
 

@@ -327,7 +327,7 @@ def proceed(
     if finished:
         return _result(run, search, finished[-1])
     with settled(config):
-        search.board = replay(run.events(), run.folder / "tensorboard", search.space, config)
+        search.board = replay(run.events(), run.folder / "tensorboard", space=search.space, config=config)
         try:
             best = search.search()
             reason = search.spent() or config["budget"]

@@ -113,7 +113,7 @@ def fit(
     """Train `network` in place, an epoch each time the iterator is advanced.
 
     `state` is what an earlier `Epoch.state()` gave: training goes on from there to the same bits.
-    Raises ValueError for settings that contradict each other, and if the loss stops being a number.
+    Raises ValueError for settings that contradict each other, FloatingPointError if the loss stops being a number.
     """
     if recipe.early_stop and valid is None:
         raise ValueError("train.early_stop needs a validation part: set train.valid to a fraction above 0")
@@ -217,7 +217,7 @@ class _Training:
         self.epoch += 1
         mean_loss = total.item() / seen
         if not math.isfinite(mean_loss):
-            raise ValueError(
+            raise FloatingPointError(
                 f"the training loss is {mean_loss} in epoch {self.epoch} (learning rate {rate:.4g}): it is no number any "
                 "more; lower train.lr, or set train.clip or train.warmup"
             )

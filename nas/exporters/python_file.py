@@ -27,7 +27,7 @@ DTYPES = {
     torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
 RESERVED = {
-    "Network", "build", "load", "read_weights", "INPUT", "MEAN", "STD", "CLASSES", "DTYPES", "WEIGHTS",
+    "load", "read_weights", "INPUT", "MEAN", "STD", "CLASSES", "DTYPES", "WEIGHTS",
 }  # fmt: skip
 
 READER = '''
@@ -81,17 +81,16 @@ torch.save(outputs, {outputs!r})
 def write_python(job: Job, *, folder: Path) -> Written:
     """One Python file of classes and loops that imports torch alone, with its weights as safetensors"""
     source, weights = folder / f"{job.facts.slug}.py", folder / f"{job.facts.slug}.safetensors"
-    closure = Closure(RESERVED)
+    maker = "Network" if isinstance(job.network, Network) else "build"
+    closure = Closure({*RESERVED, maker})
     for module, name in (("json", None), ("struct", None), ("pathlib", "Path")):
         closure.require(module, name)
     for module, name in (("torch", None), ("torch", "Tensor"), ("torch", "nn")):
         closure.require(module, name)
     if isinstance(job.network, Network):
         body, state = _from_graph(job.network, job.facts, closure)
-        maker = "Network"
     else:
         body, state = _from_factory(job, closure), dict(job.network.state_dict())
-        maker = "build"
     save_file({name: tensor.detach().clone().contiguous() for name, tensor in state.items()}, weights)
     text = _file(job.facts, closure, body=body, maker=maker, weights=weights.name, state=state)
     source.write_text(text, encoding="utf-8")

@@ -12,6 +12,6 @@ from nas.report.page import page
 from nas.report.tensorboard import Board, replay
 
 __all__ = [
-    "Board", "Cell", "Item", "Record", "Row", "cells", "checklist", "comparison", "figure", "page", "record", "replay",
-    "save", "table", "text", "verdict",
+    "Board", "Cell", "Item", "Record", "Row", "cells", "checklist", "comparison", "figure", "page", "record",
+    "replay", "save", "table", "text", "verdict",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Cell: the picture behind an architecture, found in its graph without knowing the space; and its plain text.
 
-Nodes are grouped by dotted prefix (``cells.3``); groups that read the same decisions in the same way are one cell.
-A space without repeated groups is one picture: the whole network.
+Nodes are grouped by dotted prefix (``cells.3``); groups that read the same decisions in the same way are one
+cell. A space without repeated groups is one picture: the whole network.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Cell:
     """A cell as a picture shows it.
 
     `graph` is a directed multigraph of states. A node has ``label``, ``ref`` (how text names it), ``role``
-    (``input``, ``join``, ``op`` or ``output``), ``op`` and ``detail`` (a preprocessing that it stands for, or "").
-    An edge has ``label`` ("" for plain data flow) and ``op``. `count`: how often the cell stands in the network.
+    (``input``, ``join``, ``op`` or ``output``), ``op`` and ``detail`` (a preprocessing that it stands for, or
+    ""). An edge has ``label`` ("" for plain data flow) and ``op``. `count`: how often the network has the cell.
     """
 
     name: str
@@ -60,7 +60,7 @@ class _Group:
         return [next((prefix for prefix in chain if prefix in known), "") for chain in chains]
 
     def signature(self) -> tuple[object, ...]:
-        """Equal for groups that are one picture: same structure, same decisions; strides and widths left out."""
+        """Equal for groups that are one picture: same structure and decisions, whatever strides and widths."""
         return tuple(
             (
                 self.relative(node.name),
@@ -91,7 +91,7 @@ def cells(space: SearchSpace, architecture: Architecture) -> list[Cell]:
 
 
 def decision_groups(space: SearchSpace) -> dict[str, list[Decision]]:
-    """The decisions by the cell that asks them, those of one list of options together: tables of one shape."""
+    """The decisions by the cell that asks them and by their options, so that their tables can be stacked."""
     _, kinds = _kinds(space.graph)
     names = _names(kinds) if kinds else ["network"]
     holes = [{hole.decision for node in groups[0].nodes for hole in node.holes()} for groups in kinds]
@@ -107,10 +107,10 @@ def decision_groups(space: SearchSpace) -> dict[str, list[Decision]]:
 
 
 def _kinds(graph: Graph) -> tuple[list[str], list[list[_Group]]]:
-    """The prefixes at the shallowest depth with a repeated group, and the groups with decisions, kind by kind.
+    """The prefixes at the shallowest depth with a repeated group, and its groups with decisions by kind.
 
-    Both are empty if no group repeats, or if some decision is asked outside the groups: then a picture of cells would
-    hide a choice.
+    Both are empty if no group repeats, or if some decision is asked outside the groups: then a picture of cells
+    would hide a choice.
     """
     split = [(node, node.name.split(".")) for node in graph.nodes]
     for depth in range(1, max(len(parts) for _, parts in split)):
@@ -132,7 +132,7 @@ def _kinds(graph: Graph) -> tuple[list[str], list[list[_Group]]]:
 
 
 def _names(kinds: Sequence[Sequence[_Group]]) -> list[str]:
-    """A name for each kind: what its decisions' names share up to a dot, else ``cell``; numbered if not unique."""
+    """A name for each kind: what its decisions' names share up to a dot, else ``cell``; all different."""
     names = [
         common_prefix({hole.decision for node in groups[0].nodes for hole in node.holes()}) or "cell"
         for groups in kinds
@@ -141,7 +141,7 @@ def _names(kinds: Sequence[Sequence[_Group]]) -> list[str]:
 
 
 def common_prefix(names: Iterable[str]) -> str:
-    """The dotted prefix that all `names` share: ``normal`` for ``normal.0``, ``normal.1``. Empty if there is none."""
+    """The dotted prefix that all `names` share, "" if none: ``normal`` for ``normal.0``, ``normal.1``."""
     paths = [name.split(".")[:-1] for name in names]
     shared = []
     for parts in zip(*paths, strict=False):
@@ -236,7 +236,7 @@ class _Painter:
         return node.inputs[0] in self.unfilled and all(n.name != node.inputs[0] for n in self.nodes)
 
     def _input_labels(self) -> list[str]:
-        """``c[k-2]`` for the output of the cell before the last; ``in``, or ``in0``, ``in1`` where that says nothing."""
+        """``c[k-2]`` for what the cell before the last gives; ``in0``, ``in1`` where that says nothing."""
         sources = [source for source, _ in self.entries.values()]
         if len(sources) == 1:
             return ["in"]
@@ -248,7 +248,7 @@ class _Painter:
         return [f"c[k-{here - order[owner]}]" for owner in owners]
 
     def _numbers(self, joins: Sequence[str]) -> dict[str, str]:
-        """The number at the end of each join's name, the one that literals count by, if these tell joins apart."""
+        """The number at the end of each join's name, which literals count by, if these tell joins apart."""
         found = {name: match[0] for name in joins if (match := re.search(r"\d+$", self.group.relative(name)))}
         return found if self.group.prefix and len(set(found.values())) == len(found) else {}
 

@@ -1,7 +1,7 @@
 """checklist(): the NAS best-practice checklist, answered from what one run recorded, and only from that.
 
-M. Lindauer, F. Hutter, Best Practices for Scientific Research on Neural Architecture Search, JMLR 21(243), 2020.
-The questions are theirs, shortened. What a single run cannot show is answered "no".
+M. Lindauer, F. Hutter, Best Practices for Scientific Research on Neural Architecture Search, JMLR 21(243),
+2020. The questions are theirs, shortened. What a single run cannot show is answered "no".
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def _compare(run: Record, rows: Sequence[Row]) -> list[Item]:
     compared = len(rows) > 1
     nothing: tuple[Answer, str] = ("not applicable", "this run compares nothing: no controls")
     if random:
-        sampled = f"{random.n} random networks of the space were trained like the found one; that is random sampling, "
-        search = f"{sampled}not a random search of the same budget"
+        sampled = f"{random.n} random networks of the space were trained like the found one"
+        search = f"{sampled}; that is random sampling, not a random search of the same budget"
     else:
         search = "no random network was trained"
     seed = run.config.get("seed")

@@ -1,4 +1,4 @@
-"""comparison(), verdict(): the found network against random and hand-designed ones, with the spread of the runs."""
+"""comparison(), verdict(): the found network against random and hand-designed ones, with their spread."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Event = Mapping[str, Any]
 
 NO_CONTROLS = (
-    "No controls were trained: without random and hand-designed networks under the same recipe, this result cannot be "
-    "told from luck."
+    "No controls were trained: without random and hand-designed networks under the same recipe, this result "
+    "cannot be told from luck."
 )
 
 
@@ -23,8 +23,8 @@ NO_CONTROLS = (
 class Row:
     """Networks of one group, trained after the search under one recipe.
 
-    `mean` and `std` are of the test accuracy (0..1), `std` None for a single network; `params`, `macs` and `seconds`
-    are means, `seconds` the time of a network on the run's clock.
+    `mean` and `std` are of the test accuracy (0..1), `std` None for a single network; `params`, `macs` and
+    `seconds` are means, `seconds` the time of a network on the run's clock.
     """
 
     group: str
@@ -39,7 +39,7 @@ class Row:
 def comparison(events: Iterable[Event]) -> list[Row]:
     """A row for each group of controls: found first, random second. Empty for a run without controls.
 
-    The seconds of a network are those since the event before it, so they hold where controls are trained one by one.
+    The seconds of a network are those since the event before it: right where controls are trained one by one.
     """
     groups: dict[str, list[tuple[Event, float]]] = {}
     before = 0.0
@@ -66,7 +66,7 @@ def _row(group: str, members: Sequence[tuple[Event, float]]) -> Row:
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """What the comparison of found with random networks shows, in one or two sentences, and no more than it shows."""
+    """What the comparison of found with random networks shows, and no more than it shows."""
     named = {row.group: row for row in rows}
     if "found" not in named or "random" not in named:
         return NO_CONTROLS if not named else _lacks(named)
@@ -86,7 +86,7 @@ def verdict(rows: Sequence[Row]) -> str:
         return f"{start} ({spread}): not distinguishable from random sampling (less than 2 standard errors)."
     better = "better" if difference > 0 else "worse"
     caution = (
-        f" With {found.n + random.n} networks in all this is weak evidence: more controls or seeds would settle it."
+        f" With {found.n + random.n} networks in all this is weak evidence: train more controls."
         if freedom < 8
         else ""
     )

@@ -24,7 +24,8 @@ __all__ = ["Cell", "cells", "figure", "save", "text"]
 FORMATS = ("svg", "png")
 ROLES = {"input": "#d6e8d5", "join": "#d5e3f0", "op": "#eeeeee", "output": "#f3e3c3"}
 PALETTE = (
-    "#4c78a8", "#c8552b", "#3f8f4f", "#8c6d31", "#8856a7", "#d6336c", "#16808c", "#6b6b6b", "#a05195", "#2f4b7c",
+    "#4c78a8", "#c8552b", "#3f8f4f", "#8c6d31", "#8856a7",
+    "#d6336c", "#16808c", "#6b6b6b", "#a05195", "#2f4b7c",
 )  # fmt: skip
 FONT = 9.0  # points
 LETTER = 0.079  # inches: the width of a letter at that size
@@ -36,7 +37,7 @@ WIDE = 13.0  # inches: cells stand side by side up to this width
 
 
 def figure(space: SearchSpace, architecture: Architecture) -> Figure:
-    """All cells of `architecture` in one picture, data flowing from left to right (downwards in a long chain)."""
+    """All cells of `architecture` in one picture; data flow to the right, in a long chain downwards."""
     from matplotlib.figure import Figure
 
     panels = [_Panel(cell) for cell in cells(space, architecture)]

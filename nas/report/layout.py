@@ -1,7 +1,7 @@
 """A layered layout of a small directed graph (after Sugiyama, Tagawa & Toda 1981). No drawing, no torch.
 
-States stand on even layers by their longest path from an input; every edge owns a slot on each layer it crosses, and
-its label fills one near the middle. Whatever stands on one layer keeps its distance, so nothing is ever drawn over a label.
+States stand on even layers by their longest path from an input; every edge owns a slot on each layer it crosses,
+and its label fills one near the middle. Whatever stands on one layer keeps its distance: labels never overlap.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Layout:
 
 
 def layout(graph: nx.MultiDiGraph[str], *, boxes: Mapping[str, Size], labels: Mapping[Edge, Size]) -> Layout:
-    """The layout of an acyclic multigraph whose states have these `boxes` and whose edges have these `labels`."""
+    """The layout of an acyclic multigraph whose states and edges have these `boxes` and `labels`."""
     level = _levels(graph)
     chains = {edge: _chain(edge, level) for edge in graph.edges(keys=True)}
     layers = _ordered(graph, level, chains)
-    sizes: dict[Slot, Size] = dict(boxes)
+    sizes: dict[Slot, Size] = {**boxes}
     for edge, chain in chains.items():
         sizes.update(dict.fromkeys(chain, (0.0, 0.04)))
         if edge in labels:
@@ -64,7 +64,7 @@ def layout(graph: nx.MultiDiGraph[str], *, boxes: Mapping[str, Size], labels: Ma
 
 
 def _levels(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
-    """The layer of each state: twice the longest path to it; a source that is no input stands before its reader."""
+    """The layer of each state: twice the longest path to it; other sources stand before their reader."""
     import networkx as nx
 
     level: dict[str, int] = {}
@@ -109,9 +109,9 @@ def _ordered(
     layers: list[list[Slot]] = [[] for _ in range(max(level.values()) + 1)]
     for name in graph:
         layers[level[name]].append(name)
-    for chain in chains.values():
-        for slot in chain:
-            layers[slot[1]].append(slot)  # type: ignore[index,arg-type]
+    for edge, chain in chains.items():
+        for layer, slot in enumerate(chain, start=level[edge[0]] + 1):
+            layers[layer].append(slot)
     near = _neighbours(chains)
     best, fewest = layers, _crossings(layers, near)
     for sweep in range(SWEEPS):
@@ -172,7 +172,7 @@ def _across(
 def _wanted(
     slot: Slot, near: Mapping[Slot, tuple[list[Slot], list[Slot]]], across: Mapping[Slot, float]
 ) -> tuple[float, float]:
-    """Where a slot would stand, and how much that weighs: long edges pull themselves straight (Gansner et al. 1993)."""
+    """Where a slot would stand, and its weight: long edges pull themselves straight (Gansner et al. 1993)."""
     total = weight = 0.0
     for side in near.get(slot, ([], [])):
         for other in side:
@@ -184,7 +184,7 @@ def _wanted(
 def _spaced(
     layer: Sequence[Slot], wanted: Sequence[tuple[float, float]], sizes: Mapping[Slot, Size]
 ) -> list[float]:
-    """The places closest to `wanted` (place, weight) that keep order and distance: isotonic regression by pooling."""
+    """The places closest to `wanted` (place, weight) that keep order and distance: isotonic regression."""
     offsets, at = [], 0.0
     for i, slot in enumerate(layer):
         at += (sizes[layer[i - 1]][1] + sizes[slot][1]) / 2 + GAP_ACROSS if i else 0.0
@@ -209,7 +209,7 @@ def _route(
     thickness: Sequence[float],
     level: Mapping[str, int],
 ) -> list[Point]:
-    """From the far side of the source to the near side of the target, straight through each layer's thickness."""
+    """From the far side of the source to the near side of the target, straight through each layer."""
     start, end = place[edge[0]], place[edge[1]]
     points = [(start[0] + boxes[edge[0]][0] / 2, start[1])]
     for layer, slot in enumerate(chain, start=level[edge[0]] + 1):

@@ -1,4 +1,4 @@
-"""Record: a run's folder as a report reads it. Unfinished runs, and files that are not there yet, are fine."""
+"""Record: a run's folder as a report reads it. Unfinished runs and files that are missing yet are fine."""
 
 from __future__ import annotations
 
@@ -156,11 +156,11 @@ def ascending(name: str) -> bool:
 def best_so_far(trials: Iterable[Event]) -> list[tuple[int, float, float]]:
     """(number, value, best value up to it) of each trial that did not fail."""
     curve: list[tuple[int, float, float]] = []
-    name: str | None = None
+    name = ""
     for event in trials:
         metrics = event.get("metrics") or {}
-        name = name or objective(metrics)
-        value = float(metrics[name]) if name is not None and name in metrics else math.nan
+        name = name or objective(metrics) or ""
+        value = float(metrics[name]) if name in metrics else math.nan
         if not math.isfinite(value):
             continue
         best = curve[-1][2] if curve else value

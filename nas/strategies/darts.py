@@ -202,7 +202,7 @@ class Darts(OneShot):
 
     def _metrics(self, loss: float, right: float) -> dict[str, float]:
         if not math.isfinite(loss):
-            raise ValueError(
+            raise FloatingPointError(
                 f"the training loss is {loss} in epoch {self.epoch + 1} (learning rate {self.rate:.4g}): it is no number "
                 "any more; lower strategy.lr or strategy.alpha_lr"
             )

@@ -23,6 +23,7 @@ from nas.exporters.source.names import (
     annotated,
     chain,
     free_names,
+    imported_source,
     module_source,
     standard,
 )
@@ -122,9 +123,13 @@ class Closure:
         if line and self._imports.get(wanted) == line:
             name = wanted
         else:
-            prefix = origin.module.rpartition(".")[2]
-            options = [wanted, f"{prefix}_{wanted}", *(f"{wanted}{i}" for i in range(2, 1000))]
+            options = [wanted, *(f"{wanted}{i}" for i in range(2, 1000))]
             name = next(option for option in options if option not in self.taken)
+        if not line and origin.name is None:
+            raise ExportError(
+                f"format 'python' copies definitions, and the module {origin.module!r} is used as a value: import "
+                "the names it is used for, or export to onnx or torch"
+            )
         self._names[origin] = name
         if line:
             self._imports[name] = _import_line(origin, name)
