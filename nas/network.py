@@ -122,9 +122,10 @@ def build_option(op: str, node: Node, c_in: int, c_out: int, *, affine: bool, po
     """The module of one operation of a node."""
     primitive = PRIMITIVES[op]
     attrs: dict[str, Any] = {"affine": affine, **dict(node.attrs)}
-    if pool_norm and primitive.pool:
-        attrs["norm"] = True
-    return primitive(c_in, c_out, node.stride, **attrs)
+    module = primitive(c_in, c_out, node.stride, **attrs)
+    if pool_norm and primitive.pool:  # so that no operation of a supernet is favoured by its scale
+        return nn.Sequential(module, nn.BatchNorm2d(c_out, affine=False))
+    return module
 
 
 def drop_path(x: Tensor, probability: float) -> Tensor:

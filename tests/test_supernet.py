@@ -10,6 +10,7 @@ import pytest
 import torch
 from nas.graph import Builder, Hole
 from nas.network import Network
+from nas.primitives import PRIMITIVES, primitive
 from nas.search_space import SPACES, Decision, SearchSpace, space
 from nas.supernet import Supernet
 
@@ -83,24 +84,41 @@ def test_a_missing_table_is_refused() -> None:
 
 def test_attributes_and_presence_are_mixed() -> None:
     """Holes in attributes and in `when`: the soft output is the weighted sum over all combinations."""
+    if "times" not in PRIMITIVES:
+        primitive("times", cost=lambda t, c, s, a, factor=1: t, strides=(1,), keeps=True)(times)
     b = Builder((4, 6, 6))
-    b("pool", "avg_pool_3x3", "input", norm=Hole("norm"))
+    b("scaled", "times", "input", factor=Hole("factor"))
     b("maybe", "conv_1x1", "input", out=4, when=Hole("skip", option=1))
-    b("sum", "sum", "pool", "maybe")
+    b("sum", "sum", "scaled", "maybe")
     b("mean", "global_avg_pool", "sum")
     b("classifier", "linear", "mean", out=2)
-    made = SearchSpace((Decision("norm", (False, True)), Decision("skip", (0, 1))), b.graph(), name="test")
+    made = SearchSpace((Decision("factor", (2, 5)), Decision("skip", (0, 1))), b.graph(), name="test")
     supernet = Supernet(made).double().eval()
     x = torch.randn(2, 4, 6, 6, dtype=torch.float64)
-    weights = {"norm": torch.tensor([[0.3, 0.7]]).double(), "skip": torch.tensor([[0.4, 0.6]]).double()}
+    weights = {"factor": torch.tensor([[0.3, 0.7]]).double(), "skip": torch.tensor([[0.4, 0.6]]).double()}
 
-    def hard(norm: bool, skip: int) -> torch.Tensor:
-        return supernet(x, made.architecture({"norm": ((0, norm),), "skip": ((0, skip),)})) - bias
+    def hard(factor: int, skip: int) -> torch.Tensor:
+        return supernet(x, made.architecture({"factor": ((0, factor),), "skip": ((0, skip),)})) - bias
 
     bias = supernet.get_parameter("classifier.bias")
-    both = sum(w * hard(norm, 0) for norm, w in ((False, 0.3), (True, 0.7)))
-    branch = hard(False, 1) - hard(False, 0)
-    assert torch.allclose(supernet(x, weights) - bias, both + 0.6 * branch, atol=1e-12)
+    branch = hard(2, 1) - hard(2, 0)
+    assert branch.abs().max() > 1e-6
+    mixed = 0.3 * hard(2, 0) + 0.7 * hard(5, 0) + 0.6 * branch
+    assert torch.allclose(supernet(x, weights) - bias, mixed, atol=1e-12)
+
+
+class Times(torch.nn.Module):
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * x
+
+
+def times(c_in: int, c_out: int, stride: int = 1, affine: bool = True, factor: int = 1) -> torch.nn.Module:
+    """The input times a factor"""
+    return Times(factor)
 
 
 # --- the plain formulation -------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ def model_card(facts: Facts, *, files: Mapping[str, Sequence[str]], max_abs_diff
     """The card as Markdown. `files`: format -> file names, the main one first."""
     size = " x ".join(str(number) for number in facts.input)
     parts = [
-        f"# {_cell(facts.name)}",
+        f"# {facts.name}",
         f"An image classifier: normalised images (batch, {', '.join(map(str, facts.input))}) in float32 to "
         f"logits (batch, {len(facts.classes) or 'outputs'}).",
         "## Input",
@@ -33,7 +33,8 @@ def model_card(facts: Facts, *, files: Mapping[str, Sequence[str]], max_abs_diff
         *(_section(name, names) for name, names in files.items()),
     ]
     if facts.architecture:
-        parts += ["## Architecture", _table(facts.architecture)]
+        name = f"{facts.architecture['space']}:{facts.architecture['literal']}"
+        parts += ["## Architecture", f"```\n{name}\n```", f"Digest {facts.architecture['digest']}"]
     if facts.card:
         parts += ["## Facts", _table(facts.card)]
     if max_abs_diff:

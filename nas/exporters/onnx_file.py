@@ -31,6 +31,8 @@ def write_onnx(job: Job, *, folder: Path) -> Written:
             verbose=False,
         )
         assert program is not None
+        for node in program.model.graph.all_nodes():
+            node.metadata_props.clear()  # where the code lay on this machine
         program.model.metadata_props.update(job.facts.texts())
         program.save(path, external_data=False)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from nas.exporters.job import EXPORTERS, ExportError, Facts, Job, Written
@@ -91,7 +91,7 @@ def write_python(job: Job, *, folder: Path) -> Written:
         body, state = _from_graph(job.network, job.facts, closure)
     else:
         body, state = _from_factory(job, closure), dict(job.network.state_dict())
-    save_file({name: tensor.detach().clone().contiguous() for name, tensor in state.items()}, weights)
+    weights.write_bytes(save({name: tensor.detach().clone().contiguous() for name, tensor in state.items()}))
     text = _file(job.facts, closure, body=body, maker=maker, weights=weights.name, state=state)
     source.write_text(text, encoding="utf-8")
     local = {type(job.network).__module__.partition(".")[0], "nas", "baselines"} - {"__main__", "torch"}

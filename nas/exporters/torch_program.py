@@ -25,6 +25,8 @@ def write_torch(job: Job, *, folder: Path) -> Written:
         program = torch.export.export(
             job.network, (job.example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # where the code lay on this machine
         torch.export.save(program, path, extra_files={FACTS: metadata})
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:

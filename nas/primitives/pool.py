@@ -46,21 +46,16 @@ def none(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Modu
     return Zero(c_out, stride)
 
 
-def _pooled(pool: nn.Module, channels: int, norm: bool) -> nn.Module:
-    """In a supernet a pool is followed by a norm without parameters, so that no operation is favoured by its scale."""
-    return nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False)) if norm else pool
-
-
-@primitive("max_pool_3x3", cost=lambda t, c, s, a, norm=False: t.pool(s), keeps=True, pool=True)
-def max_pool_3x3(c_in: int, c_out: int, stride: int = 1, affine: bool = True, norm: bool = False) -> nn.Module:
+@primitive("max_pool_3x3", cost=lambda t, c, s, a: t.pool(s), keeps=True, pool=True)
+def max_pool_3x3(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
     """3x3 max pooling"""
-    return _pooled(nn.MaxPool2d(3, stride, padding=1), c_out, norm)
+    return nn.MaxPool2d(3, stride, padding=1)
 
 
-@primitive("avg_pool_3x3", cost=lambda t, c, s, a, norm=False: t.pool(s), keeps=True, pool=True)
-def avg_pool_3x3(c_in: int, c_out: int, stride: int = 1, affine: bool = True, norm: bool = False) -> nn.Module:
+@primitive("avg_pool_3x3", cost=lambda t, c, s, a: t.pool(s), keeps=True, pool=True)
+def avg_pool_3x3(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
     """3x3 average pooling; padded pixels are not counted"""
-    return _pooled(nn.AvgPool2d(3, stride, padding=1, count_include_pad=False), c_out, norm)
+    return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
 
 
 @primitive("avg_pool_2x2", cost=lambda t, c, s, a: t.pool(s), strides=(2,), keeps=True)

@@ -82,7 +82,7 @@ class Primitive:
         cost: ``cost(tally, c_out, stride, affine, **attributes)`` adds the layers to the tally.
         strides: the legal ones.
         keeps: c_out must equal c_in (pools, for instance).
-        pool: a pooling, after which a supernet may normalise (attribute ``norm`` of `build`).
+        pool: a pooling, after which a supernet may normalise.
         least: the smallest legal height and width, in pixels, for a stride.
     """
 

@@ -28,7 +28,7 @@ class Cell:
 
     `graph` is a directed multigraph of states. A node has ``label``, ``ref`` (how text names it), ``role``
     (``input``, ``join``, ``op`` or ``output``), ``op`` and ``detail`` (a preprocessing that it stands for, or
-    ""). An edge has ``label`` ("" for plain data flow) and ``op``. `count`: how often the network has the cell.
+    ""). An edge has ``label`` ("" for plain data flow) and ``op``. `count`: how often it is in the network.
     """
 
     name: str
@@ -60,7 +60,7 @@ class _Group:
         return [next((prefix for prefix in chain if prefix in known), "") for chain in chains]
 
     def signature(self) -> tuple[object, ...]:
-        """Equal for groups that are one picture: same structure and decisions, whatever strides and widths."""
+        """Equal for groups that are one picture: same structure and decisions, any strides and widths."""
         return tuple(
             (
                 self.relative(node.name),
@@ -109,8 +109,8 @@ def decision_groups(space: SearchSpace) -> dict[str, list[Decision]]:
 def _kinds(graph: Graph) -> tuple[list[str], list[list[_Group]]]:
     """The prefixes at the shallowest depth with a repeated group, and its groups with decisions by kind.
 
-    Both are empty if no group repeats, or if some decision is asked outside the groups: then a picture of cells
-    would hide a choice.
+    Both are empty if no group repeats, or if some decision is asked outside the groups: then a picture of
+    cells would hide a choice.
     """
     split = [(node, node.name.split(".")) for node in graph.nodes]
     for depth in range(1, max(len(parts) for _, parts in split)):
@@ -151,7 +151,7 @@ def common_prefix(names: Iterable[str]) -> str:
     return ".".join(shared)
 
 
-# --- from a group to a picture --------------------------------------------------------------------------------------
+# --- from a group to a picture -----------------------------------------------------------------------------
 
 
 def describe(node: Node, unfilled: Node) -> str:
@@ -265,7 +265,7 @@ class _Painter:
         return label or SYMBOLS.get(str(node.op), str(node.op)), label or relative, role
 
 
-# --- text -----------------------------------------------------------------------------------------------------------
+# --- text --------------------------------------------------------------------------------------------------
 
 
 def text(space: SearchSpace, architecture: Architecture) -> str:

@@ -55,7 +55,8 @@ def _code(run: Record, address: Any) -> tuple[Answer, str]:
         return "no", "part of the package, but the run recorded no commit"
     if "dirty" in str(commit) or run.environment.get("dirty"):
         return "no", f"commit `{commit}`, with changes that were not committed"
-    return "yes", f"part of the package, commit `{commit}`" + (f" (`{address}`)" if address else "")
+    named = f" (`{address}`)" if address else ""
+    return "yes", f"part of the package{named}, commit `{commit}`; changes not committed are not recorded"
 
 
 def _settings(section: str, content: Any, seed: Any) -> tuple[Answer, str]:
@@ -137,7 +138,7 @@ def _confounding(run: Record) -> tuple[Answer, str]:
         )
     told = ", ".join(f"{name} {version}" for name, version in list(versions.items())[:4])
     threads = run.environment.get("threads") or run.config.get("threads")
-    return "yes", f"one run, one machine ({_words(hardware)}; threads {threads}); {told}"
+    return "yes", f"one run, one machine ({words(hardware)}; threads {threads}); {told}"
 
 
 def _details(run: Record) -> list[Item]:
@@ -147,11 +148,11 @@ def _details(run: Record) -> list[Item]:
     lacks += [] if run.config else ["config.yaml"]
     command = run.environment.get("command")
     setup = (
-        f"config.yaml, environment.json; `{_words(command)}`"
+        f"config.yaml, environment.json; `{words(command)}`"
         if not lacks
         else f"not recorded: {', '.join(lacks)}"
     )
-    time = f"{told}, on {_words(run.environment.get('hardware') or 'hardware that was not recorded')}"
+    time = f"{told}, on {words(run.environment.get('hardware') or 'hardware that was not recorded')}"
     whole = run.finished and bool(run.environment.get("hardware"))
     return [
         Item(
@@ -165,7 +166,7 @@ def _details(run: Record) -> list[Item]:
             "Time of the whole method, end to end, and hardware",
             "yes" if whole else "no",
             time if run.finished else f"not finished: {time} so far",
-        ),  # fmt: skip
+        ),
         Item(DETAILS, "All details of the setup", "no" if lacks else "yes", setup),
     ]
 
@@ -174,8 +175,8 @@ def _short(digest: Any) -> str:
     return str(digest)[:12]
 
 
-def _words(value: Any) -> str:
+def words(value: Any) -> str:
     """A recorded value in one line."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(inner)}" for key, inner in value.items())
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        return ", ".join(f"{key} {words(inner)}" for key, inner in value.items())
+    return " ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)

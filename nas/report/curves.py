@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nas.report.comparison import Event
-from nas.report.ledger import Record, best_so_far, objective
+from nas.report.ledger import Record, best_so_far
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,10 +23,9 @@ def curves(run: Record) -> dict[str, Figure]:
     series = _series(run.epochs)
     if any(series.values()):
         found["epochs"] = _epochs({panel: lines for panel, lines in series.items() if lines})
-    points = best_so_far(run.trials)
-    if points:
-        name = next((n for e in run.trials if (n := objective(e.get("metrics") or {}))), "objective")
-        found["trials"] = _trials(points, name)
+    seen = best_so_far(run.trials)
+    if seen.curve:
+        found["trials"] = _trials(seen.curve, seen.name)
     return found
 
 

@@ -159,7 +159,7 @@ class _Panel:
                 fill=True,
                 mutation_scale=1,
                 capstyle="butt",
-            )  # fmt: skip
+            )
         )
 
 
@@ -181,7 +181,7 @@ def _rounded(axes: Axes, centre: Point, size: Size, *, fill: str, line: str, wid
             edgecolor=line,
             linewidth=width,
             zorder=3,
-        )  # fmt: skip
+        )
     )
 
 

@@ -14,8 +14,8 @@ LIMIT = 60  # rows that get a label of their own
 class Heat:
     """One figure, drawn once and recoloured for each new table.
 
-    The scale is fixed from 0 to 1, with a square root so that small differences show: images of different epochs
-    can be compared.
+    The scale is fixed from 0 to 1, with a square root so that small differences show: images of different
+    epochs can be compared.
     """
 
     def __init__(self, title: str, *, rows: Sequence[str], columns: Sequence[str]) -> None:

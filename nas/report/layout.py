@@ -1,7 +1,8 @@
 """A layered layout of a small directed graph (after Sugiyama, Tagawa & Toda 1981). No drawing, no torch.
 
-States stand on even layers by their longest path from an input; every edge owns a slot on each layer it crosses,
-and its label fills one near the middle. Whatever stands on one layer keeps its distance: labels never overlap.
+States stand on even layers by their longest path from an input; every edge owns a slot on each layer that it
+crosses, and its label fills one near the middle. What stands on one layer keeps its distance: labels never
+overlap.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def layout(graph: nx.MultiDiGraph[str], *, boxes: Mapping[str, Size], labels: Ma
     level = _levels(graph)
     chains = {edge: _chain(edge, level) for edge in graph.edges(keys=True)}
     layers = _ordered(graph, level, chains)
-    sizes: dict[Slot, Size] = {**boxes}
+    sizes: dict[Slot, Size] = {name: boxes[name] for name in level}
     for edge, chain in chains.items():
         sizes.update(dict.fromkeys(chain, (0.0, 0.04)))
         if edge in labels:

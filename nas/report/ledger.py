@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.report.comparison import Event
+from nas.run import BEST, CONFIG, ENVIRONMENT, check_run, events, read_yaml
 from nas.search_space.architecture import Architecture
 from nas.search_space.space import SearchSpace, space
 
@@ -33,6 +34,8 @@ class Record:
     @property
     def searched(self) -> bool:
         """Whether this is a search, and not the training of one network."""
+        if "command" in self.config:
+            return bool(self.config["command"] == "search")
         kinds = {"start", "trial", "selected", "control"}
         return bool(self.section("strategy")) or any(e["kind"] in kinds or "tables" in e for e in self.events)
 
@@ -59,8 +62,9 @@ class Record:
         return found if isinstance(found, Mapping) else {"name": found}
 
     def architecture(self) -> tuple[SearchSpace, Architecture] | None:
-        """The best architecture and its space. None if there is none, or its space cannot be made here."""
-        address, literal = self.best.get("space"), self.best.get("literal")
+        """The architecture found or trained, and its space; None if there is none or its space is not here."""
+        subject = self.best or self.section("what")
+        address, literal = subject.get("space"), subject.get("literal")
         if not address or not literal:
             return None
         given = self.section("space")
@@ -92,49 +96,15 @@ class Record:
 def record(folder: Path) -> Record:
     """The run in `folder`. Raises ValueError if no run is there."""
     folder = Path(folder)
-    if not (folder / "config.yaml").is_file() and not (folder / "events.jsonl").is_file():
-        raise ValueError(
-            f"no run in {folder}: a run's folder has config.yaml and events.jsonl (`nas list runs`)"
-        )
+    check_run(folder)
+    best, environment = folder / BEST, folder / ENVIRONMENT
     return Record(
         folder,
-        config=_yaml(folder / "config.yaml"),
-        environment=_json(folder / "environment.json"),
-        best=_yaml(folder / "best.yaml"),
-        events=_events(folder / "events.jsonl"),
+        config=read_yaml(folder / CONFIG),
+        environment=json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {},
+        best=read_yaml(best) if best.is_file() else {},
+        events=list(events(folder)),
     )
-
-
-def _events(path: Path) -> list[Event]:
-    """The events of a ledger; a torn last line, which a resumed run would repair, is left out."""
-    if not path.is_file():
-        return []
-    found: list[Event] = []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise ValueError(
-                    f"{path}, line {number} is not JSON ({error.msg}): restore it or remove it"
-                ) from error
-            continue
-        if isinstance(event, dict) and "kind" in event:
-            found.append(event)
-    return found
-
-
-def _yaml(path: Path) -> Mapping[str, Any]:
-    import yaml
-
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return content if isinstance(content, dict) else {}
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return content if isinstance(content, dict) else {}
 
 
 def _seconds(event: Event) -> float:
@@ -153,16 +123,29 @@ def ascending(name: str) -> bool:
     return any(word in name for word in SMALLER_IS_BETTER)
 
 
-def best_so_far(trials: Iterable[Event]) -> list[tuple[int, float, float]]:
-    """(number, value, best value up to it) of each trial that did not fail."""
-    curve: list[tuple[int, float, float]] = []
-    name = ""
-    for event in trials:
-        metrics = event.get("metrics") or {}
-        name = name or objective(metrics) or ""
-        value = float(metrics[name]) if name in metrics else math.nan
+class BestSoFar:
+    """Follows the trials of a search: the metric they are judged by, and the best value up to each."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.curve: list[tuple[int, float, float]] = []  # (number, value, best value up to it)
+
+    def tell(self, trial: Event) -> bool:
+        """Take in a trial that may have failed; whether it is better than all before."""
+        metrics = trial.get("metrics") or {}
+        self.name = self.name or objective(metrics) or ""
+        value = float(metrics.get(self.name, math.nan))
         if not math.isfinite(value):
-            continue
-        best = curve[-1][2] if curve else value
-        curve.append((int(event["step"]), value, min(best, value) if ascending(name) else max(best, value)))
-    return curve
+            return False
+        sign = -1 if ascending(self.name) else 1
+        better = not self.curve or sign * value > sign * self.curve[-1][2]
+        self.curve.append((int(trial["step"]), value, value if better else self.curve[-1][2]))
+        return better
+
+
+def best_so_far(trials: Iterable[Event]) -> BestSoFar:
+    """What `BestSoFar` has seen after all of `trials`."""
+    seen = BestSoFar()
+    for trial in trials:
+        seen.tell(trial)
+    return seen

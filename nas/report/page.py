@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.report.checklist import checklist
+from nas.report.checklist import checklist, words
 from nas.report.comparison import HEADINGS, Row, cells_of, comparison, percent, quantity, verdict
 from nas.report.curves import curves
 from nas.report.draw import figure, rendered, text
@@ -21,7 +21,7 @@ PICTURES = "report"
 
 
 def page(run: Path) -> Path:
-    """Write ``report.md`` of the run in folder `run` and return its path. Raises ValueError if no run is there."""
+    """Write ``report.md`` into the run's folder and return its path. Raises ValueError if no run is there."""
     run = Path(run)
     read = record(run)
     rows = comparison(read.events)
@@ -34,7 +34,7 @@ def page(run: Path) -> Path:
 
 def _search(run: Record, rows: Sequence[Row]) -> list[str]:
     return [
-        f"# Search of `{run.section('space').get('name', '?')}` on `{run.section('data').get('name', '?')}`",
+        f"# Search of `{_name(run, 'space')}` on `{_name(run, 'data')}`",
         _what(run),
         _result(run, rows),
         _state(run),
@@ -48,21 +48,14 @@ def _search(run: Record, rows: Sequence[Row]) -> list[str]:
 
 def _training(run: Record, rows: Sequence[Row]) -> list[str]:
     del rows  # a training has no controls
-    what = (
-        run.config.get("what")
-        or run.best.get("literal")
-        or run.section("space").get("name")
-        or run.folder.name
-    )
-    done = next(iter(run.of("done")[-1:]), {"metrics": {}})
-    metrics = done.get("metrics") or (run.epochs[-1].get("metrics", {}) if run.epochs else {})
-    state = "Result" if run.finished else "So far"
-    told = (
-        f"Trained `{what}` on `{run.section('data').get('name', '?')}`, seed {run.config.get('seed', '?')}."
-    )
+    what = run.section("what")
+    title = str(what.get("name") or run.folder.name)
+    named = f"`{what['space']}:{what['literal']}`" if "literal" in what else f"`{title}`"
+    told = f"Trained: {named} on `{_name(run, 'data')}`, seed {run.config.get('seed', '?')}."
     return [
-        f"# Training of `{what}`",
-        f"{told} {state}: {_metrics(metrics)}.{_size(run.best)}" if metrics else told,
+        f"# Training of `{title}`",
+        told,
+        _trained(run),
         _state(run),
         _cost(run),
         _network(run),
@@ -70,16 +63,34 @@ def _training(run: Record, rows: Sequence[Row]) -> list[str]:
     ]
 
 
-# --- the first lines ------------------------------------------------------------------------------------------
+def _trained(run: Record) -> str:
+    """What the training gave: on the test part at the end, or in the last epoch so far."""
+    done = run.of("done")
+    if done:
+        result = done[-1].get("result", {})
+        where = f" on the {result['split']} part ({result['examples']:,} images)" if "split" in result else ""
+        return f"Result{where}: {_metrics(done[-1].get('metrics', {}))}{_size(result)}."
+    return (
+        f"Last epoch: {_metrics(run.epochs[-1].get('metrics', {}))}."
+        if run.epochs
+        else "No epoch is done yet."
+    )
+
+
+# --- the first lines ---------------------------------------------------------------------------------------
 
 
 def _what(run: Record) -> str:
-    address = run.section("space").get("name", "?")
+    address = _name(run, "space")
     budget = run.config.get("budget", "?")
     return (
-        f"Searched: the space `{address}`{_encodings(run)}, by the strategy `{run.section('strategy').get('name', '?')}`, "
-        f"on `{run.section('data').get('name', '?')}`, budget {_listed(budget)}, seed {run.config.get('seed', '?')}."
+        f"Searched: the space `{address}`{_encodings(run)}, by the strategy `{_name(run, 'strategy')}`, "
+        f"on `{_name(run, 'data')}`, budget {_listed(budget)}, seed {run.config.get('seed', '?')}."
     )
+
+
+def _name(run: Record, section: str) -> str:
+    return str(run.section(section).get("name", "?"))
 
 
 def _encodings(run: Record) -> str:
@@ -96,7 +107,7 @@ def _result(run: Record, rows: Sequence[Row]) -> str:
     if not run.best.get("literal"):
         return "Result: none yet."
     found = next((row for row in rows if row.group == "found"), None)
-    told = f"Result: `{run.best['literal']}`{_size(run.best)}"
+    told = f"Result: `{run.best['literal']}`{_size(run.best)}."
     if found:
         times = f", n = {found.n}" if found.n > 1 else ""
         told += f" Trained from scratch: **{percent(found.mean, std=found.std)} %** test accuracy{times}."
@@ -111,7 +122,7 @@ def _size(best: Mapping[str, Any]) -> str:
     counts = [
         f"{quantity(float(best[key]))} {name}" for key, name in SIZES.items() if best.get(key) is not None
     ]
-    return f" ({', '.join(counts)})." if counts else ""
+    return f" ({', '.join(counts)})" if counts else ""
 
 
 SIZES = {"params": "parameters", "macs": "multiply-adds"}
@@ -123,10 +134,12 @@ def _state(run: Record) -> str:
         return f"Finished{f': {reason}' if reason else ''}, after {_duration(run.seconds)}."
     step = max((int(event["step"]) for event in run.of("epoch", "trial")), default=0)
     kind = "trial" if run.trials else "epoch"
-    return f"**Not finished**: {kind} {step}, after {_duration(run.seconds)}. What follows is what there is so far."
+    return (
+        f"**Not finished**: {kind} {step}, after {_duration(run.seconds)}. What follows is the state so far."
+    )
 
 
-# --- sections -------------------------------------------------------------------------------------------------
+# --- sections ----------------------------------------------------------------------------------------------
 
 
 def _compared(run: Record, rows: Sequence[Row]) -> str:
@@ -141,8 +154,8 @@ def _compared(run: Record, rows: Sequence[Row]) -> str:
     return "\n\n".join(
         [
             "## Comparison",
-            "All networks were trained after the search, under one recipe. Without the controls the result could "
-            "not be told from luck.",
+            "All networks were trained after the search, under one recipe. Without the controls, the result "
+            "could not be told from luck.",
             _table(HEADINGS, [cells_of(row) for row in rows]),
             verdict(rows),
             "Each network:",
@@ -188,8 +201,8 @@ def _checked(run: Record, rows: Sequence[Row]) -> str:
         parts.setdefault(item.part, []).append((item.question, item.answer, item.fact))
     tables = [f"### {part}\n\n{_table(('', 'answer', 'fact'), lines)}" for part, lines in parts.items()]
     source = (
-        "After Lindauer & Hutter, Best Practices for Scientific Research on Neural Architecture Search, JMLR 21(243), "
-        '2020. Answered from this run alone: "no" means that this run does not show it.'
+        "After Lindauer & Hutter, Best Practices for Scientific Research on Neural Architecture Search, JMLR "
+        '21(243), 2020. Answered from this run alone: "no" means that this run does not show it.'
     )
     return "\n\n".join(["## Best-practice checklist", source, *tables])
 
@@ -207,7 +220,7 @@ def _onwards(run: Record) -> str:
     return "## How to go on\n\n```\n" + "\n".join(commands) + "\n```"
 
 
-# --- words ----------------------------------------------------------------------------------------------------
+# --- words -------------------------------------------------------------------------------------------------
 
 
 def _picture(run: Record, name: str, drawn: Figure) -> str:
@@ -262,7 +275,5 @@ def _leaves(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str
         if isinstance(value, Mapping):
             found += _leaves(value, f"{prefix}{key}.")
         else:
-            found.append(
-                (f"{prefix}{key}", " ".join(map(str, value)) if isinstance(value, list) else str(value))
-            )
+            found.append((f"{prefix}{key}", words(value)))
     return found

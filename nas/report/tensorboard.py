@@ -1,21 +1,17 @@
-"""Board: the ledger of a run, as TensorBoard shows it. The board is a function of the ledger: `replay` rewrites it."""
+"""Board: a run in TensorBoard. The board is a function of the ledger: `replay` rewrites it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nas.report.cell import decision_groups
 from nas.report.comparison import HEADINGS, Event, cells_of, comparison, verdict
 from nas.report.draw import figure
 from nas.report.heat import Heat, pixels
-from nas.report.ledger import ascending, best_so_far, objective
+from nas.report.ledger import BestSoFar
 from nas.search_space.space import SearchSpace
-
-if TYPE_CHECKING:
-    from tensorboard.compat.proto.summary_pb2 import Summary
 
 CELL_DPI = 72
 FILES = "events.out.tfevents.*"
@@ -37,10 +33,11 @@ class Board:
 
         self.space = space
         self.config = dict(config or {})
-        self.writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self.writer: Any = SummaryWriter(str(folder))
         self._drawn = ""  # the literal of the picture shown last
+        self._groups = decision_groups(space) if space is not None else {}
         self._heats: dict[str, Heat] = {}
-        self._trials: list[Event] = []
+        self._seen = BestSoFar()
         self._controls: list[Event] = []
         self._final: dict[str, float] = {}
         self._step = 0
@@ -61,23 +58,22 @@ class Board:
 
     def close(self) -> None:
         """Flush and close the file."""
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()
 
     def flush(self) -> None:
         """Make what was written so far visible."""
-        self.writer.flush()  # type: ignore[no-untyped-call]
+        self.writer.flush()
 
-    # --- kinds ------------------------------------------------------------------------------------------------
+    # --- kinds ---------------------------------------------------------------------------------------------
 
     def _epoch(self, event: Event) -> None:
         self._scalars({tag(name): value for name, value in numbers(event).items()}, event)
-        if self.space is not None and event.get("tables"):
+        if event.get("tables"):
             self._tables(event)
         self._cell(event)
 
     def _tables(self, event: Event) -> None:
-        assert self.space is not None
-        for title, decisions in decision_groups(self.space).items():
+        for title, decisions in self._groups.items():
             rows = {
                 f"{d.name} {i}": row
                 for d in decisions
@@ -96,15 +92,11 @@ class Board:
         metrics = numbers(event)
         if not metrics:
             return
-        self._trials.append(event)
+        better = self._seen.tell(event)
         self._scalars({f"search/{name}": value for name, value in metrics.items()}, event)
-        name, curve = objective(self._trials[0]["metrics"]), best_so_far(self._trials)
-        if not curve or name not in metrics:
-            return
-        self._scalars({f"search/best_{name}": curve[-1][2]}, event)
-        number, value, best = curve[-1]
-        earlier = curve[-2][2] if len(curve) > 1 else math.inf if ascending(name) else -math.inf
-        if number == event["step"] and value == best != earlier:
+        if self._seen.curve:
+            self._scalars({f"search/best_{self._seen.name}": self._seen.curve[-1][2]}, event)
+        if better:
             self._cell(event)
 
     def _selected(self, event: Event) -> None:
@@ -127,7 +119,7 @@ class Board:
         lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(cells_of(row) for row in rows)]
         markdown = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         text = f"{markdown}\n\n{verdict(rows)}"
-        self.writer.add_text("controls", text, len(self._controls), walltime=event["time"])  # type: ignore[no-untyped-call]
+        self.writer.add_text("controls", text, len(self._controls), walltime=event["time"])
         self._final.update({f"{row.group}_test_accuracy": row.mean for row in rows})
 
     def _done(self, event: Event) -> None:
@@ -135,22 +127,23 @@ class Board:
 
         self._final.update(numbers(event))
         final = {f"hparam/{name}": value for name, value in self._final.items()}
-        summaries: Iterable[Summary] = hparams(_flat(self.config), final)  # type: ignore[no-untyped-call]
+        written: Any = hparams
+        summaries = written(_flat(self.config), final)
         for summary in summaries:
-            self.writer.file_writer.add_summary(summary, self._step, event["time"])  # type: ignore[union-attr]
+            self.writer.file_writer.add_summary(summary, self._step, event["time"])
         self._scalars(final, event, step=self._step)
         self.flush()
 
-    # --- writing ----------------------------------------------------------------------------------------------
+    # --- writing -------------------------------------------------------------------------------------------
 
     def _scalars(self, values: Mapping[str, float], event: Event, *, step: int | None = None) -> None:
         at = int(event.get("step", self._step)) if step is None else step
         for name, value in values.items():
-            self.writer.add_scalar(name, value, at, walltime=event["time"])  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(name, value, at, walltime=event["time"])
 
     def _image(self, name: str, image: Any, event: Event) -> None:
         step = int(event.get("step", self._step))
-        self.writer.add_image(name, image, step, walltime=event["time"], dataformats="HWC")  # type: ignore[no-untyped-call]
+        self.writer.add_image(name, image, step, walltime=event["time"], dataformats="HWC")
 
     def _cell(self, event: Event) -> None:
         """A picture of the event's architecture, if it is another one than the last that was drawn."""
@@ -169,7 +162,7 @@ def replay(
     space: SearchSpace | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Board:
-    """Empty `folder` of event files and write it again from the ledger. The board returned is open for what follows."""
+    """Empty `folder` of event files and write it from the ledger; the board is open for what follows."""
     for old in Path(folder).glob(FILES):
         old.unlink()
     board = Board(folder, space=space, config=config)

@@ -128,10 +128,18 @@ class Darts(OneShot):
 
     def step(self, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Algorithm 1: a step of the alphas, then a step of the weights. Loss and number of right answers."""
+        self.alpha_step(train, valid)
+        return self.weight_step(train)
+
+    def alpha_step(self, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> None:
+        """Descend the validation loss with respect to the alphas."""
         gradients = self.alpha_gradient(train, valid)
         for name, alpha in self.alphas.items():
             alpha.grad = gradients[name]
         self.alpha_optimizer.step()
+
+    def weight_step(self, train: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Descend the training loss with respect to the weights; the loss and the number of right answers."""
         x, y = train
         logits = self.supernet(x, self.mixing(detached=True))
         loss = nn.functional.cross_entropy(logits, y)
