@@ -112,8 +112,8 @@ def resnet_cifar(
     """The residual network of `depth` layers: for three widths 6n + 2 (basic) or 9n + 2 (bottleneck).
 
     shortcut: ``A`` zero padding, ``B`` projections where the shape changes, ``C`` projections everywhere,
-    ``none`` the plain network. Only the channels of `input` shape the network. Raises ValueError for a depth or
-    a name that does not exist, and for widths that shrink under shortcut A.
+    ``none`` the plain network. Only the channels of `input` shape the network. Raises ValueError for a depth
+    or a name that does not exist, and for widths that shrink under shortcut A.
     """
     for name, value, legal in (("block", block, EXPANSION), ("shortcut", shortcut, SHORTCUTS)):
         if value not in legal:

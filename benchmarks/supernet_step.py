@@ -1,9 +1,11 @@
 """Seconds of a search step of DARTS: this package's supernet against the plain formulation, in the same run.
 
-    python benchmarks/supernet_step.py [--batch 16] [--channels 16] [--cells 8] [--rounds 5] [--device cpu] [--size 32]
+    python benchmarks/supernet_step.py [--batch 16] [--channels 16] [--cells 8] [--rounds 5] [--device cpu]
+    [--size 32]
 
-The plain formulation is `reference_darts.py` (one mixture module an edge, NCHW). Rounds alternate, so that what else
-the machine does hits both; the median of the ratios is what counts. Weight step: forward, backward, clipping, SGD.
+The plain formulation is `reference_darts.py` (one mixture module an edge, NCHW). Rounds alternate, so that
+what else the machine does hits both; the median of the ratios is what counts. Weight step: forward, backward,
+clipping, SGD.
 Alpha step: the gradient of the alphas of first order, Adam.
 """
 
@@ -17,6 +19,7 @@ from collections.abc import Callable
 import numpy as np
 import reference_darts as plain
 import torch
+
 from nas.data import Split
 from nas.search_space import space
 from nas.strategies import Darts, Examples, Task
@@ -24,7 +27,9 @@ from nas.strategies import Darts, Examples, Task
 
 def ours(options: argparse.Namespace) -> tuple[Callable[[], object], Callable[[], object], int]:
     """Weight step, alpha step, number of parameters."""
-    made = space("darts", channels=options.channels, cells=options.cells, input=(3, options.size, options.size))
+    made = space(
+        "darts", channels=options.channels, cells=options.cells, input=(3, options.size, options.size)
+    )
     images = np.zeros((2 * options.batch, 3, options.size, options.size), dtype=np.uint8)
     part = Split(images=images, labels=np.zeros(2 * options.batch, dtype=np.int64))
     strategy = Darts(batch=options.batch)
@@ -73,15 +78,26 @@ def seconds(step: Callable[[], object], device: str) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("batch", 16), ("channels", 16), ("cells", 8), ("rounds", 5), ("size", 32), ("threads", 0)):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, default in (
+        ("batch", 16),
+        ("channels", 16),
+        ("cells", 8),
+        ("rounds", 5),
+        ("size", 32),
+        ("threads", 0),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     here, there = ours(options), reference(options)
-    print(f"{here[2]:,} and {there[2]:,} parameters, batch {options.batch}, {torch.get_num_threads()} threads")
+    print(
+        f"{here[2]:,} and {there[2]:,} parameters, batch {options.batch}, {torch.get_num_threads()} threads"
+    )
     for place, name in ((0, "weight step"), (1, "alpha step")):
         times = []
         for _ in range(options.rounds + 1):  # the first is a warm-up

@@ -11,13 +11,16 @@ from torch import nn
 from nas.data import as_dataset
 from nas.exporters import Exported
 from nas.graph import Shape
-from nas.run import Run
+from nas.run import Run, new_folder
 from nas.search_space import Architecture, SearchSpace
 from nas.subject import identify
+from nas.train import available
 
 
 def build(what: str, **scale: Any) -> nn.Module:
-    """The network that `what` names (as on the command line), untrained. `scale`: channels, cells, classes, input ...
+    """The network that `what` names (as on the command line), untrained.
+
+    `scale`: channels, cells, classes, input ...
 
     Raises ValueError, with the nearest match, for what does not exist.
     """
@@ -46,7 +49,6 @@ def search(
 
     Raises ValueError that lists everything wrong with the configuration.
     """
-    from nas.cli.options import device, layers, new_folder
     from nas.config import resolve_search
     from nas.loop import begin, load_data, proceed
 
@@ -59,9 +61,9 @@ def search(
             return proceed(opened, data=examples, objective=objective)
     named: dict[str, Any] = {"name": data} if isinstance(data, str) else {"name": "arrays"}
     chosen: dict[str, Any] = {"name": space} if isinstance(space, str) else _of_space(space)
-    given = layers(None, None, space=chosen, strategy=strategy, **settings)
-    config = resolve_search([*given, {"data": named}], foreign_data=foreign is not None)
-    device(config)
+    given = {"space": chosen, "strategy": strategy, "data": named}
+    config = resolve_search([given, settings], foreign_data=foreign is not None)
+    config["device"] = available(config["device"])
     examples = foreign or (load_data(config) if objective is None else None)
     name = config["strategy"]["name"].rpartition(":")[2]
     folder = Path(run) if run else new_folder(f"{name}-{config['space']['name'].rpartition(':')[2]}")
@@ -71,16 +73,24 @@ def search(
 
 def _of_space(space: SearchSpace) -> dict[str, Any]:
     if not space.name:
-        raise ValueError("a space of one's own is found again by its address: make it with nas.space('file.py:name')")
+        raise ValueError(
+            "a space of one's own is found again by its address: make it with nas.space('file.py:name')"
+        )
     return {"name": space.name, **{k: v for k, v in space.scale.items() if k not in ("classes", "input")}}
 
 
 def export(
-    network: nn.Module | str, *, formats: Sequence[str] = ("onnx",), out: str | Path = "export", input: Shape | None = None
+    network: nn.Module | str,
+    *,
+    formats: Sequence[str] = ("onnx",),
+    out: str | Path = "export",
+    input: Shape | None = None,
 ) -> Exported:
-    """Write a network (a module, or what names one) for use elsewhere; every file is loaded again and compared.
+    """Write a network (a module, or what names one) for use elsewhere; every file is loaded again and
+    compared.
 
-    `input`: (channels, height, width), for a module that does not know it. Raises ExportError if a file differs.
+    `input`: (channels, height, width), for a module that does not know it. Raises ExportError if a file
+    differs.
     """
     from nas.artefacts import export_module, export_subject
 

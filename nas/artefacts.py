@@ -1,4 +1,6 @@
-"""What `nas export` writes for a named network: its trained weights if it has them, and a card that says what it is."""
+"""What `nas export` writes for a named network: its trained weights if it has them, and a card that says what
+it is.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +29,24 @@ def export_subject(
 ) -> tuple[Exported, bool]:
     """Export a named network to `out`; what was written, and whether the weights are trained ones.
 
-    Raises ValueError if `scale` would change a trained network, ExportError if a file differs from the network.
+    Raises ValueError if `scale` would change a trained network, ExportError if a file differs from the
+    network.
     """
     folder = trained(subject.run) if subject.run else None
     if folder is not None:
         if scale:
-            raise ValueError(f"{folder} was trained at its own scale: leave out {sorted(scale)}, or name the architecture")
+            raise ValueError(
+                f"{folder} was trained at its own scale: leave out {sorted(scale)}, or name the architecture"
+            )
         return _trained(subject, folder, formats=formats, out=out), True
     with randomness(seed, "network"):
         network = subject.build(**scale)
     figures, shape, classes = subject.cost(**scale)
-    card = {"weights": f"initial, seed {seed}: not trained", "parameters": figures.params, "multiply-adds": figures.macs}
+    card = {
+        "weights": f"initial, seed {seed}: not trained",
+        "parameters": figures.params,
+        "multiply-adds": figures.macs,
+    }
     neutral = (0.0,) * shape[0], (1.0,) * shape[0]
     names = tuple(str(i) for i in range(classes))
     facts = Facts(subject.name, shape, *neutral, names, _identity(subject), card)
@@ -52,7 +61,9 @@ def _trained(subject: Subject, folder: Path, *, formats: Sequence[str], out: Pat
     done = [event for event in events(folder) if event["kind"] == "done"]
     card = {
         "weights": f"trained, {sum(event['kind'] == 'epoch' for event in events(folder))} epochs",
-        "test accuracy": f"{100 * done[-1]['metrics']['accuracy']:.2f} %" if done else "training is unfinished",
+        "test accuracy": f"{100 * done[-1]['metrics']['accuracy']:.2f} %"
+        if done
+        else "training is unfinished",
         "data": f"{data.name} ({len(data.train):,} training and {len(data.test):,} test images)",
         "data digest": data.digest,
         "recipe": config["recipe"],
@@ -72,7 +83,9 @@ def _trained(subject: Subject, folder: Path, *, formats: Sequence[str], out: Pat
 def real_images(data: Dataset) -> torch.Tensor:
     """Some test images as the network sees them: (n, channels, height, width)."""
     part = data.test.take(range(min(REAL_IMAGES, len(data.test))))  # type: ignore[arg-type]
-    batches = Batches(part, mean=data.mean, std=data.std, batch=REAL_IMAGES, device="cpu", seed=0, shuffle=False)
+    batches = Batches(
+        part, mean=data.mean, std=data.std, batch=REAL_IMAGES, device="cpu", seed=0, shuffle=False
+    )
     x, _ = next(batches.epoch(0))
     return x
 
@@ -88,7 +101,9 @@ def _factory(subject: Subject, changed: Mapping[str, Any]) -> tuple[Any, dict[st
     return function, {**arguments, **changed}
 
 
-def export_module(network: nn.Module, *, formats: Sequence[str], out: Path, input: tuple[int, int, int]) -> Exported:
+def export_module(
+    network: nn.Module, *, formats: Sequence[str], out: Path, input: tuple[int, int, int]
+) -> Exported:
     """Export any module as it is."""
     with torch.no_grad():
         classes = network.eval()(torch.zeros(1, *input)).shape[-1]

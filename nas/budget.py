@@ -11,7 +11,9 @@ HOURS = {"s": 1 / 3600, "min": 1 / 60, "m": 1 / 60, "h": 1.0, "gpuh": 1.0}
 
 @dataclass(frozen=True)
 class Budget:
-    """One or several limits; the first reached stops. An epoch limit is also the horizon of a strategy's schedules."""
+    """One or several limits; the first reached stops. An epoch limit is also the horizon of a strategy's
+    schedules.
+    """
 
     epochs: int | None = None
     trials: int | None = None
@@ -20,7 +22,10 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """``50epochs``, ``200trials``, ``3h``, ``90min``, ``8gpuh``, or several with commas. Raises ValueError."""
+        """``50epochs``, ``200trials``, ``3h``, ``90min``, ``8gpuh``, or several with commas.
+
+        Raises ValueError.
+        """
         found: dict[str, float] = {}
         for part in str(text).split(","):
             match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", part)
@@ -28,8 +33,8 @@ class Budget:
             whole = unit in UNITS and amount != int(amount)
             if amount <= 0 or whole or unit not in {**UNITS, **HOURS}:
                 raise ValueError(
-                    f"budget {part.strip()!r} is not a number above 0 and a unit (epochs, trials, s, min, h, gpuh), "
-                    "as in 50epochs or 200trials,3h"
+                    f"budget {part.strip()!r} is not a number above 0 and a unit "
+                    "(epochs, trials, s, min, h, gpuh), as in 50epochs or 200trials,3h"
                 )
             name = UNITS.get(unit) or ("device_hours" if unit == "gpuh" else "hours")
             found[name] = min(found.get(name, float("inf")), amount * HOURS.get(unit, 1.0))

@@ -1,7 +1,9 @@
-"""Configuration: layers of YAML and overrides, checked against constructor signatures before anything is built.
+"""Configuration: layers of YAML and overrides, checked against constructor signatures before anything is
+built.
 
-A section is the keyword arguments of one constructor: ``strategy: {name: darts, order: 2}`` is bound to `Darts`. All
-mistakes are reported together. What is returned is resolved: defaults included, good for repeating the run.
+A section is the keyword arguments of one constructor: ``strategy: {name: darts, order: 2}`` is bound to
+`Darts`. All mistakes are reported together. What is returned is resolved: defaults included, good for
+repeating the run.
 """
 
 from __future__ import annotations
@@ -78,11 +80,18 @@ def override(text: str) -> dict[str, Any]:
 
 
 def merge(*layers: Layer) -> dict[str, Any]:
-    """The layers on top of each other, later wins. Another `name` in a section drops that section's other keys."""
+    """The layers on top of each other, later wins.
+
+    Another `name` in a section drops that section's other keys.
+    """
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            value = {"name": value} if key in ("space", "strategy", "data", "executor") and isinstance(value, str) else value
+            value = (
+                {"name": value}
+                if key in ("space", "strategy", "data", "executor") and isinstance(value, str)
+                else value
+            )
             below = merged.get(key)
             if not isinstance(value, Mapping) or not isinstance(below, Mapping):
                 merged[key] = dict(value) if isinstance(value, Mapping) else value
@@ -141,7 +150,11 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     searched = _section(given, "space", base, space_name)
     sized = {**published, **_section(given, "network", base, space_name)}
     one_shot = isinstance(strategy, type) and issubclass(strategy, OneShot)
-    budget = given.get("budget") or base.get("budget", {}).get(strategy_name) or STRATEGIES.facts(strategy_name).get("budget", "10trials")
+    budget = (
+        given.get("budget")
+        or base.get("budget", {}).get(strategy_name)
+        or STRATEGIES.facts(strategy_name).get("budget", "10trials")
+    )
     check.attempt(_check_budget, budget, one_shot, strategy_name)
     resolved = {
         "command": "search",
@@ -157,7 +170,9 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
         "budget": str(budget),
         "executor": {
             "name": executor_name,
-            **check.bind(executor, {k: v for k, v in given["executor"].items() if k != "name"}, "executor", skip=1),
+            **check.bind(
+                executor, {k: v for k, v in given["executor"].items() if k != "name"}, "executor", skip=1
+            ),
         },
         "search": check.bind(search_settings, given.get("search", {}), "search"),
         **_settings(check, given, base),
@@ -170,19 +185,31 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     return resolved
 
 
-def resolve_training(layers: Sequence[Layer], what: Layer, *, scale: Layer, foreign_data: bool = False) -> dict[str, Any]:
-    """The whole configuration of one training. `what`: `Subject.to_config()`; `scale`: the network's, from its run."""
+def resolve_training(
+    layers: Sequence[Layer], what: Layer, *, scale: Layer, foreign_data: bool = False
+) -> dict[str, Any]:
+    """The whole configuration of one training.
+
+    `what`: `Subject.to_config()`; `scale`: the network's, from its run.
+    """
     from nas import hand_designed
     from nas.train import Recipe
 
     check = _Check()
     given = merge(*layers)
-    _known_keys(check, given, ("command", "what", "recipe", "network", "data", "train", *parameters(settings)))
+    _known_keys(
+        check, given, ("command", "what", "recipe", "network", "data", "train", *parameters(settings))
+    )
     data, base, recipe_name = _data(check, given, foreign_data)
     if "space" in what:
         build = check.attempt(SPACES.resolve, what["space"])
         published = SPACES.facts(what["space"]).get("network", {})
-        sized = {**published, **_section({}, "network", base, what["space"]), **scale, **given.get("network", {})}
+        sized = {
+            **published,
+            **_section({}, "network", base, what["space"]),
+            **scale,
+            **given.get("network", {}),
+        }
     else:
         build, arguments = hand_designed.factory(what["name"], what.get("arguments"))
         sized = {**{k: v for k, v in arguments.items() if k not in FROM_DATA}, **given.get("network", {})}
@@ -212,15 +239,21 @@ def _data(check: _Check, given: Layer, foreign: bool) -> tuple[dict[str, Any], d
     """The resolved section ``data``, the recipe that goes with it, and that recipe's name."""
     section = dict(given.get("data", {}))
     name = section.get("name", "digits")
-    facts = {"recipe": "quick", "augment": {}} if foreign else (check.attempt(defaults, name) or {})
+    facts: Mapping[str, Any] = {} if foreign else (check.attempt(defaults, name) or {})
     recipe_name = str(given.get("recipe") or facts.get("recipe", "quick"))
     base = check.attempt(recipe, recipe_name) or {}
     from_recipe = dict(base.get("data", {}))
-    augment = {**facts.get("augment", {}), **from_recipe.pop("augment", {}), **(section.pop("augment", None) or {})}
+    augment = {
+        **facts.get("augment", {}),
+        **from_recipe.pop("augment", {}),
+        **(section.pop("augment", None) or {}),
+    }
     known = parameters(data_settings)
     options = {k: v for k, v in section.items() if k not in known}
     own = {**from_recipe, **{k: v for k, v in section.items() if k in known}}
     bound = check.bind(data_settings, own, "data")
+    if bound:
+        bound["root"] = str(Path(bound["root"]).expanduser().absolute())
     from nas.data.batches import Augment
 
     bound_augment = check.bind(Augment, augment, "data.augment")
@@ -260,6 +293,8 @@ def _known_keys(check: _Check, given: Layer, known: Sequence[str]) -> None:
 def _check_budget(text: str, one_shot: bool, strategy: str) -> None:
     budget = Budget.parse(text)
     if one_shot and budget.trials is not None:
-        raise ValueError(f"strategy {strategy} trains a supernet and counts epochs, not trials: --budget 50epochs")
+        raise ValueError(
+            f"strategy {strategy} trains a supernet and counts epochs, not trials: --budget 50epochs"
+        )
     if not one_shot and budget.epochs is not None:
         raise ValueError(f"strategy {strategy} evaluates architectures and counts trials: --budget 20trials")

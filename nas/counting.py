@@ -1,8 +1,8 @@
 """cost(): parameters and multiply-adds, of a graph in closed form or of any module by counting.
 
-Parameters are the trainable ones. Multiply-adds count convolution, linear and transposed convolution layers in one
-forward pass of one example through the inference graph; biases and element-wise work are not counted. Products between
-activations (attention) are counted apart.
+Parameters are the trainable ones. Multiply-adds count convolution, linear and transposed convolution layers
+in one forward pass of one example through the inference graph; biases and element-wise work are not counted.
+Products between activations (attention) are counted apart.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class Cost:
 
 
 def cost(thing: Graph | nn.Module, *, input: Shape | None = None, affine: bool = True) -> Cost:
-    """The cost of a filled graph (closed form, no module is built) or of a module (counted on the meta device).
+    """The cost of a filled graph (closed form, no module is built) or of a module (counted on the meta
+    device).
 
-    `input`: (channels, height, width) of one example; a graph knows its own. `affine`: whether batch norms have
-    parameters, for a graph. Raises ValueError if a module comes without `input`, or a size is illegal.
+    `input`: (channels, height, width) of one example; a graph knows its own. `affine`: whether batch norms
+    have parameters, for a graph. Raises ValueError if a module comes without `input`, or a size is illegal.
     """
     if isinstance(thing, Graph):
         return graph_cost(thing, input=input, affine=affine)
@@ -65,7 +66,9 @@ def graph_cost(graph: Graph, *, input: Shape | None = None, affine: bool = True)
         key = (op, shape, out, stride, attrs)
         found = memo.get(key)
         if found is None:
-            found = memo[key] = _node_cost(str(op), shape, out if isinstance(out, int) else shape[0], stride, attrs, affine)
+            found = memo[key] = _node_cost(
+                str(op), shape, out if isinstance(out, int) else shape[0], stride, attrs, affine
+            )
         params += found[0]
         if name not in auxiliary:
             macs += found[1]

@@ -1,9 +1,10 @@
 """Hole, Node, Graph: a network as a straight-line program with holes. Plain Python, no torch.
 
 The whole semantics of filling: a node whose hole asks a row that is not kept, whose `when` does not hold, or
-whose op is ``none``, is absent. ``sum``, ``mean`` and ``concat`` ignore absent inputs and are absent if none is
-left; any other node with an absent input is absent. Nodes that reach neither the output nor an auxiliary output
-are removed, unless the graph keeps them (`keep_dead`: NAS-Bench-201 builds and counts what no output needs).
+whose op is ``none``, is absent. ``sum``, ``mean`` and ``concat`` ignore absent inputs and are absent if none
+is left; any other node with an absent input is absent. Nodes that reach neither the output nor an auxiliary
+output are removed, unless the graph keeps them (`keep_dead`: NAS-Bench-201 builds and counts what no output
+needs).
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Hole(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One operation. `inputs` are names of earlier nodes; `out` is the number of channels, None for as many as come in.
+    """One operation.
+
+    `inputs` are names of earlier nodes; `out` is the number of channels, None for as many as come in.
 
     `attrs` are further keyword arguments of the primitive, as sorted pairs.
     """
@@ -100,15 +103,20 @@ class Graph:
         return frozenset(hole.decision for node in self.nodes for hole in node.holes())
 
     def fill(self, choices: Mapping[str, Value]) -> Graph:
-        """The graph without holes that `choices` (decision -> value) describe. Raises KeyError if one is missing."""
+        """The graph without holes that `choices` (decision -> value) describe.
+
+        Raises KeyError if one is missing.
+        """
         picked = {name: dict(value) for name, value in choices.items()}
-        interned, kept, present = self._filled, [], set()
+        interned = self._filled
+        kept: list[Node] = []
+        present: set[str] = set()
         for node in self.nodes:
             name, op, inputs, out, stride, attrs, when = node
             if when is not None and picked[when.decision].get(when.row) != when.option:
                 continue
             if type(op) is Hole:
-                op = picked[op.decision].get(op.row, "none")
+                op = str(picked[op.decision].get(op.row, "none"))
             if op == "none":
                 continue
             if op in JOINS:
@@ -142,7 +150,9 @@ class Graph:
         return Graph._trusted(nodes, self.input, auxiliary, self.keep_dead)
 
     @classmethod
-    def _trusted(cls, nodes: Iterable[Node], input: Shape, auxiliary: tuple[str, ...], keep_dead: bool) -> Graph:
+    def _trusted(
+        cls, nodes: Iterable[Node], input: Shape, auxiliary: tuple[str, ...], keep_dead: bool
+    ) -> Graph:
         """A graph from nodes that are known to be in order: the constructor without its checks."""
         graph = cls.__new__(cls)
         graph.nodes, graph.input, graph.auxiliary, graph.keep_dead = tuple(nodes), input, auxiliary, keep_dead
@@ -153,8 +163,8 @@ class Graph:
     def active(self, choices: Mapping[str, Value]) -> frozenset[tuple[str, int]]:
         """The (decision, row) pairs that matter: changing any other one leaves the filled graph as it is.
 
-        A node's holes matter if its inputs are there and nodes that are not closed by their own choice lead from it
-        to an output. (With `keep_dead`, every node whose inputs are there matters.)
+        A node's holes matter if its inputs are there and nodes that are not closed by their own choice lead
+        from it to an output. (With `keep_dead`, every node whose inputs are there matters.)
         """
         picked = {name: dict(value) for name, value in choices.items()}
         closed = {node.name for node in self.nodes if _closed(node, picked)}
@@ -181,8 +191,9 @@ class Graph:
     def digest(self) -> str:
         """A digest of a filled graph, equal for graphs that are the same network up to isomorphism.
 
-        What is computed only from zero is dropped, identities are contracted, sums are spliced into their readers,
-        dead nodes removed; then every node is hashed forward over its inputs and backward over its readers.
+        What is computed only from zero is dropped, identities are contracted, sums are spliced into their
+        readers, dead nodes removed; then every node is hashed forward over its inputs and backward over its
+        readers.
         """
         return _digest(_simplified(self))
 
@@ -226,7 +237,9 @@ class Builder:
 
 
 def _fill_scalars(
-    out: int | Hole | None, attrs: tuple[tuple[str, Scalar | Hole], ...], picked: Mapping[str, Mapping[int, Option]]
+    out: int | Hole | None,
+    attrs: tuple[tuple[str, Scalar | Hole], ...],
+    picked: Mapping[str, Mapping[int, Option]],
 ) -> tuple[int | None, tuple[tuple[str, Scalar | Hole], ...], bool]:
     """`out` and `attrs` with their holes filled, and whether every row asked is kept."""
     filled = tuple((k, picked[v.decision].get(v.row)) if type(v) is Hole else (k, v) for k, v in attrs)
@@ -263,7 +276,7 @@ def _simplified(graph: Graph) -> list[tuple[str, tuple[object, ...], list[str]]]
         if same or node.op == "sum":
             stands_for[node.name] = [name for term in terms for name in term]
             continue
-        # A reader of several terms reads their sum: one node per multiset, so that order and grouping do not matter.
+        # A reader of several terms reads their sum: one node a multiset, whatever its order and grouping.
         reads = [_joined(sorted(term), inputs, labels) for term in terms if term]
         inputs[node.name] = reads
         labels[node.name] = (node.op, node.out, node.stride, node.attrs)

@@ -63,7 +63,10 @@ def build(name: str, *, arguments: dict[str, Any] | None = None, **changed: Any)
 
 
 def factory(name: str, arguments: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-    """The function that builds the network, and its arguments. `arguments` make a member that has no entry."""
+    """The function that builds the network, and its arguments.
+
+    `arguments` make a member that has no entry.
+    """
     if arguments is not None:
         family = dict(arguments)
         return getattr(module(family.pop("module")), family.pop("function")), family

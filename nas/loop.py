@@ -1,8 +1,9 @@
-"""search(): the one loop. It pulls reports from a strategy, logs each, saves what resuming needs, and ends with controls.
+"""search(): the one loop. It pulls reports from a strategy, logs each, saves what resuming needs, and ends
+with controls.
 
-A search is: reports until a limit of the budget; the best architecture, costed at the network's scale; controls: the
-found network, random ones of the space and a hand-designed one of like size, trained under one recipe inside the run.
-Whatever was cut off is taken up from the ledger and the checkpoint to the same bits.
+A search is: reports until a limit of the budget; the best architecture, costed at the network's scale;
+controls: the found network, random ones of the space and a hand-designed one of like size, trained under one
+recipe inside the run. Whatever was cut off is taken up from the ledger and the checkpoint to the same bits.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Objective:
-    """A function of an architecture as an evaluator: a number to maximise, or metrics with ``valid_accuracy``."""
+    """A function of an architecture as an evaluator: a number to maximise, or metrics with
+    ``valid_accuracy``.
+    """
 
     function: Callable[[Architecture], float | Mapping[str, float]]
 
@@ -79,7 +82,7 @@ class Search:
         self.seed: int = self.config["seed"]
         self.latest: Architecture | None = None
 
-    # --- the search itself --------------------------------------------------------------------------------------
+    # --- the search itself ----------------------------------------------------------------------------------
 
     def search(self) -> Architecture:
         """Pull reports until the budget is spent; the best architecture."""
@@ -141,11 +144,17 @@ class Search:
         """Ledger first, then the checkpoint that covers it, then best.yaml."""
         architecture = report.architecture
         assert architecture is not None
-        content: dict[str, Any] = {"step": report.step, "literal": architecture.literal, "digest": architecture.digest}
+        content: dict[str, Any] = {
+            "step": report.step,
+            "literal": architecture.literal,
+            "digest": architecture.digest,
+        }
         if report.kind != "start":
             content["metrics"] = dict(report.metrics)
         if report.tables is not None:
-            content["tables"] = {n: [[round(w, 6) for w in row] for row in rows] for n, rows in report.tables.items()}
+            content["tables"] = {
+                n: [[round(w, 6) for w in row] for row in rows] for n, rows in report.tables.items()
+            }
         for name in ("epochs", "error"):
             if getattr(report, name) is not None:
                 content[name] = getattr(report, name)
@@ -161,7 +170,12 @@ class Search:
 
     def _save_best(self, architecture: Architecture, metrics: Mapping[str, float]) -> None:
         figures = self.figures(architecture)
-        content = {**architecture.to_dict(), "params": figures.params, "macs": figures.macs, "metrics": dict(metrics)}
+        content = {
+            **architecture.to_dict(),
+            "params": figures.params,
+            "macs": figures.macs,
+            "metrics": dict(metrics),
+        }
         self.run.save_best(content)
 
     def figures(self, architecture: Architecture) -> Cost:
@@ -210,7 +224,7 @@ class Search:
             tick=self.watcher.tick,
         )
 
-    # --- after the search ---------------------------------------------------------------------------------------
+    # --- after the search -----------------------------------------------------------------------------------
 
     def select(self, best: Architecture) -> dict[str, Any]:
         """Write down the choice: best.yaml and a line of the ledger."""
@@ -269,13 +283,17 @@ class Search:
         return listed
 
     def _train_control(self, name: str, group: str, subject: Subject, seed: int) -> dict[str, Any]:
-        shared = {key: self.config[key] for key in ("recipe", "data", "train", "device", "deterministic", "threads")}
+        shared = {
+            key: self.config[key] for key in ("recipe", "data", "train", "device", "deterministic", "threads")
+        }
         scale = {} if subject.architecture is None else dict(self.config["network"])
         config = {"command": "train", "what": subject.to_config(), **shared, "network": scale}
         config["seed"] = derive(self.seed, "control", seed) % 2**31
         folder = self.run.folder / "controls" / name
         self.watcher.stage(f"training {name}", self.config["train"]["epochs"])
-        result = train_network(folder, config, data=self.data, tick=self.watcher.tick, seen=self.watcher.event)
+        result = train_network(
+            folder, config, data=self.data, tick=self.watcher.tick, seen=self.watcher.event
+        )
         literal = {"literal": subject.architecture.literal} if subject.architecture else {}
         return self.run.log(
             "control",

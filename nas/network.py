@@ -31,9 +31,9 @@ class Network(nn.Module):
         affine: whether batch norms have a scale and a shift, where the graph does not say so itself.
         pool_norm: whether a batch norm without parameters follows each pooling (the search form of DARTS).
 
-    `drop_path` (a probability, 0 when made) drops an operation that leads into a sum, in training and for each example
-    on its own (Larsson et al. 2017, as scheduled by Zoph et al. 2018); identities are never dropped.
-    Parameters are named after the graph's nodes.
+    `drop_path` (a probability, 0 when made) drops an operation that leads into a sum, in training and for
+    each example on its own (Larsson et al. 2017, as scheduled by Zoph et al. 2018); identities are never
+    dropped. Parameters are named after the graph's nodes.
     """
 
     def __init__(self, graph: Graph, *, affine: bool = True, pool_norm: bool = False) -> None:
@@ -89,13 +89,21 @@ class Network(nn.Module):
                 readers[name] = readers.get(name, 0) + 1
         steps = []
         for node in graph.nodes[1:]:
-            free = tuple(places[n] for n in dict.fromkeys(node.inputs) if last_reader[n] == node.name and n not in wanted)
+            free = tuple(
+                places[n]
+                for n in dict.fromkeys(node.inputs)
+                if last_reader[n] == node.name and n not in wanted
+            )
             drops = tuple(
-                i for i, n in enumerate(node.inputs) if node.op == "sum" and readers[n] == 1 and self._droppable(n)
+                i
+                for i, n in enumerate(node.inputs)
+                if node.op == "sum" and readers[n] == 1 and self._droppable(n)
             )
             inputs = tuple(places[name] for name in node.inputs)
             run = self._runner(node)
-            steps.append(Step(places[node.name], run, inputs, free, drops, bool(getattr(run, "mixed", False))))
+            steps.append(
+                Step(places[node.name], run, inputs, free, drops, bool(getattr(run, "mixed", False)))
+            )
         return steps, places
 
     def _droppable(self, name: str) -> bool:

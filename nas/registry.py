@@ -69,7 +69,8 @@ class Registry(Mapping[str, T], Generic[T]):
         return enter
 
     def resolve(self, address: str) -> T:
-        """The thing at `address`: a registered name, ``file.py:name``, or an entry point of group ``nas.<kind>``.
+        """The thing at `address`: a registered name, ``file.py:name``, or an entry point of group
+        ``nas.<kind>``.
 
         Raises ValueError, with the nearest match, if there is none.
         """

@@ -1,7 +1,7 @@
 """Run: a directory with configuration, ledger, checkpoint and best architecture, and nothing outside it.
 
-The ledger (events.jsonl) is the one source of truth. A process may die at any moment: what is replaced is replaced
-atomically, what is appended is cut back, on resume, to what the checkpoint covers.
+The ledger (events.jsonl) is the one source of truth. A process may die at any moment: what is replaced is
+replaced atomically, what is appended is cut back, on resume, to what the checkpoint covers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import yaml
 CONFIG, LEDGER, CHECKPOINT, BEST, ENVIRONMENT = (
     "config.yaml", "events.jsonl", "checkpoint.pt", "best.yaml", "environment.json",
 )  # fmt: skip
-TRANSIENT = frozenset({"time", "seconds", "pid", "host", "worker"})  # keys of the ledger that differ between equal runs
+TRANSIENT = frozenset(
+    {"time", "seconds", "pid", "host", "worker"}
+)  # keys of the ledger that differ between equal runs
 
 
 class Run:
@@ -37,13 +39,15 @@ class Run:
         self._before = 0.0  # seconds used by earlier processes
         self._started = time.monotonic()
 
-    # --- opening and closing ----------------------------------------------------------------------------------
+    # --- opening and closing --------------------------------------------------------------------------------
 
     @classmethod
     def create(cls, folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> Run:
         """A new run. Raises ValueError if the folder holds one already."""
         if (folder / CONFIG).exists():
-            raise ValueError(f"{folder} holds a run already: go on with `nas resume {folder}`, or name another --run")
+            raise ValueError(
+                f"{folder} holds a run already: go on with `nas resume {folder}`, or name another --run"
+            )
         run = cls(folder)
         folder.mkdir(parents=True, exist_ok=True)
         run._acquire()
@@ -53,7 +57,10 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """An old run, its ledger repaired. Raises ValueError if there is none, or another process works in it."""
+        """An old run, its ledger repaired.
+
+        Raises ValueError if there is none, or another process works in it.
+        """
         check_run(folder)
         run = cls(folder)
         run._acquire()
@@ -84,7 +91,7 @@ class Run:
         lock.flush()
         self._lock = lock
 
-    # --- the ledger -------------------------------------------------------------------------------------------
+    # --- the ledger -----------------------------------------------------------------------------------------
 
     @property
     def seconds(self) -> float:
@@ -133,7 +140,7 @@ class Run:
                 covered = place if wanted(event) else covered
             self.cut_back(covered)
 
-    # --- tensors and the best architecture --------------------------------------------------------------------
+    # --- tensors and the best architecture ------------------------------------------------------------------
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint; it remembers how much of the ledger it covers."""
@@ -153,6 +160,15 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The resolved configuration."""
         return read_yaml(self.folder / CONFIG)
+
+
+def new_folder(label: str) -> Path:
+    """``runs/<date>-<label>-<n>``, the first n that is free."""
+    stem = f"{time.strftime('%Y%m%d')}-{label}"
+    number = 1
+    while (Path("runs") / f"{stem}-{number}").exists():
+        number += 1
+    return Path("runs") / f"{stem}-{number}"
 
 
 def check_run(folder: Path) -> None:
@@ -265,7 +281,9 @@ def environment(**facts: Any) -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     here = Path(__file__).parent
-    commit = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
     cuda = torch.cuda.is_available()
     return {
         "versions": versions,
@@ -277,7 +295,9 @@ def environment(**facts: Any) -> dict[str, Any]:
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
         },
         "threads": torch.get_num_threads(),
-        "environment": {k: v for k, v in os.environ.items() if k.startswith(("OMP_", "MKL_", "CUDA_VISIBLE"))},
+        "environment": {
+            k: v for k, v in os.environ.items() if k.startswith(("OMP_", "MKL_", "CUDA_VISIBLE"))
+        },
         "command": sys.argv,
         **facts,
     }

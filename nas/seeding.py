@@ -23,7 +23,8 @@ def randomness(*key: object) -> Iterator[None]:
     """PyTorch's global generators seeded by this key inside the block, as they were after it."""
     import torch
 
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=list(devices)):
+    # Asking CUDA for its state would start it; where it has not started, there is no state to keep.
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if used else []):
         torch.manual_seed(derive(*key))
         yield

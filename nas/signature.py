@@ -19,7 +19,8 @@ class Errors(ValueError):
 
 
 def parameters(function: Callable[..., Any], *, skip: int = 0) -> dict[str, Any]:
-    """The keyword parameters of `function` that a user may set, with their defaults (`inspect.Parameter.empty`: none).
+    """The keyword parameters of `function` that a user may set, with their defaults
+    (`inspect.Parameter.empty`: none).
 
     A class means its constructor. The first `skip` parameters, `*args` and `**kwargs` are left out.
     """
@@ -27,7 +28,9 @@ def parameters(function: Callable[..., Any], *, skip: int = 0) -> dict[str, Any]
     return {p.name: p.default for p in found if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
 
 
-def bind(function: Callable[..., Any], given: Mapping[str, Any], *, where: str, skip: int = 0) -> dict[str, Any]:
+def bind(
+    function: Callable[..., Any], given: Mapping[str, Any], *, where: str, skip: int = 0
+) -> dict[str, Any]:
     """All arguments of `function`, defaults included: `given` checked and converted to the annotated types.
 
     `where` is the configuration section that a message names (``strategy`` -> ``strategy.lr``).

@@ -27,7 +27,9 @@ class Subject:
     architecture: Architecture | None = None
     arguments: Mapping[str, Any] | None = None  # of a hand-designed network without an entry of its own
     run: Path | None = None
-    scale: Mapping[str, Any] = field(default_factory=dict)  # what the run decided, for a subject that is a run
+    scale: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what the run decided, for a subject that is a run
 
     def to_config(self) -> dict[str, Any]:
         """What `from_config` reads; a part of a training run's configuration."""
@@ -42,7 +44,10 @@ class Subject:
         return space(address, **{**SPACES.facts(address).get("network", {}), **self.scale, **scale})
 
     def build(self, **scale: Any) -> nn.Module:
-        """The network, with the weights that the global generator gives. `scale`: classes, input, channels ..."""
+        """The network, with the weights that the global generator gives.
+
+        `scale`: classes, input, channels ...
+        """
         from nas.network import Network
 
         if self.architecture is not None:
@@ -76,7 +81,9 @@ def _dict(arguments: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if arguments is None else dict(arguments)
 
 
-def from_config(content: Mapping[str, Any], *, run: Path | None = None, scale: Mapping[str, Any] | None = None) -> Subject:
+def from_config(
+    content: Mapping[str, Any], *, run: Path | None = None, scale: Mapping[str, Any] | None = None
+) -> Subject:
     """The subject that `to_config` wrote."""
     architecture = read(content) if "space" in content else None
     return Subject(content["name"], architecture, content.get("arguments"), run, scale or {})
@@ -89,15 +96,21 @@ def identify(what: str) -> Subject:
         return _of_run(path)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise ValueError(f"no file {what}: an architecture's file is written by `nas export` or a run's {BEST}")
+            raise ValueError(
+                f"no file {what}: an architecture's file is written by `nas export` or a run's {BEST}"
+            )
         return _named(read(read_yaml(path)), path.stem)
     address = re.match(r"(.*?\.py:\w+):(.+)$", what) or re.match(r"([^:|]+):(.+)$", what)
     if address:
         return _named(space(address[1]).parse(address[2]), address[2])
     if "/" in what or path.suffix:
-        raise ValueError(f"no folder or file {what}: name a run, an architecture's YAML file, SPACE:LITERAL or a baseline")
+        raise ValueError(
+            f"no folder or file {what}: name a run, an architecture's YAML file, SPACE:LITERAL or a baseline"
+        )
     if what in SPACES:
-        raise ValueError(f"{what} is a space: name a point of it, {what}:{next(iter(space(what).known), 'LITERAL')}")
+        raise ValueError(
+            f"{what} is a space: name a point of it, {what}:{next(iter(space(what).known), 'LITERAL')}"
+        )
     hand_designed.entry(what)
     return Subject(what)
 
@@ -114,13 +127,17 @@ def _of_run(folder: Path) -> Subject:
     if config["command"] == "train":
         return from_config(config["what"], run=folder, scale=config["network"])
     if not (folder / BEST).exists():
-        raise ValueError(f"{folder} has no best architecture yet: `nas resume {folder}` goes on with the search")
+        raise ValueError(
+            f"{folder} has no best architecture yet: `nas resume {folder}` goes on with the search"
+        )
     architecture = read(read_yaml(folder / BEST))
     return Subject(_named(architecture, "").name, architecture, None, folder, config["network"])
 
 
 def trained(folder: Path) -> Path | None:
-    """The training run with the weights of a run's network: itself, its last `nas train`, or the search's own."""
+    """The training run with the weights of a run's network: itself, its last `nas train`, or the search's
+    own.
+    """
     check_run(folder)
     own = [folder] if read_yaml(folder / CONFIG)["command"] == "train" else []
     later = sorted((folder / "train").glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)

@@ -27,12 +27,13 @@ class Recipe:
     """How a network is trained. Every field is the configuration key ``train.<field>``.
 
     epochs, batch: passes over the training images; images a step.
-    optimizer, lr, momentum, nesterov, weight_decay: of the optimizer; Adam and AdamW ignore no setting: they refuse
-        `nesterov` and use (0.9, 0.999).
+    optimizer, lr, momentum, nesterov, weight_decay: of the optimizer; Adam and AdamW ignore no setting: they
+        refuse `nesterov` and use (0.9, 0.999).
     schedule: ``cosine`` to `lr_min`; ``step``: times `gamma` at each of `milestones` (parts of the training);
         ``onecycle`` (Smith & Topin 2018): up to `lr` in the first 30 %, then down to `lr_min`; ``constant``.
     warmup: epochs of linear growth from 0 (Goyal et al. 2017).
-    reference_batch: linear scaling of the rate (Goyal et al. 2017): lr * batch * accumulate / reference_batch; 0: off.
+    reference_batch: linear scaling of the rate (Goyal et al. 2017): lr * batch * accumulate /
+        reference_batch; 0: off.
     label_smoothing: Szegedy et al. 2016. auxiliary: weight of the auxiliary classifiers' losses.
     drop_path: probability at the end, growing linearly from 0 (Zoph et al. 2018).
     clip: largest norm of the gradient; 0: off.
@@ -41,7 +42,8 @@ class Recipe:
     accumulate: steps whose gradients are added up before an update.
     early_stop: epochs without a better validation accuracy after which training stops; 0: off.
     valid: part of the training images that is kept for validation after each epoch; 0: all are trained on.
-    cutout: side in pixels of the square that is blanked in training images (DeVries & Taylor 2017), beside `data.augment`.
+    cutout: side in pixels of the square that is blanked in training images (DeVries & Taylor 2017), beside
+    `data.augment`.
     """
 
     epochs: Positive = 20
@@ -70,7 +72,9 @@ class Recipe:
 
     def rate(self, progress: float) -> float:
         """The learning rate when `progress` (0..1) of the training is done."""
-        peak = self.lr * (self.batch * self.accumulate / self.reference_batch if self.reference_batch else 1.0)
+        peak = self.lr * (
+            self.batch * self.accumulate / self.reference_batch if self.reference_batch else 1.0
+        )
         done = progress * self.epochs
         if done < self.warmup:
             return peak * done / self.warmup
@@ -85,6 +89,21 @@ class Recipe:
             along = (1 - progress / top) if progress < top else (progress - top) / (1 - top)
             return low + (peak - low) * (1 + math.cos(math.pi * along)) / 2
         return peak
+
+
+def available(device: str) -> str:
+    """`device` itself, ``auto`` as the best there is.
+
+    Raises ValueError for a device that this machine does not have.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = device.partition(":")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if not there.get(kind) or (index and not (index.isdigit() and int(index) < there[kind])):
+        have = ", ".join(name for name, count in there.items() if count)
+        raise ValueError(f"device {device!r} is not on this machine, which has: {have}")
+    return device
 
 
 @dataclass(frozen=True)
@@ -113,7 +132,8 @@ def fit(
     """Train `network` in place, an epoch each time the iterator is advanced.
 
     `state` is what an earlier `Epoch.state()` gave: training goes on from there to the same bits.
-    Raises ValueError for settings that contradict each other, FloatingPointError if the loss stops being a number.
+    Raises ValueError for settings that contradict each other, FloatingPointError if the loss stops being a
+    number.
     """
     if recipe.early_stop and valid is None:
         raise ValueError("train.early_stop needs a validation part: set train.valid to a fraction above 0")
@@ -123,7 +143,13 @@ def fit(
     training = _Training(network, recipe=recipe, device=torch.device(device), seed=seed)
     norms = {"mean": mean, "std": std, "device": device}
     batches = Batches(
-        train, batch=recipe.batch, seed=derive(seed, "data"), augment=augment, shuffle=True, drop_last=True, **norms  # type: ignore[arg-type]
+        train,
+        batch=recipe.batch,
+        seed=derive(seed, "data"),
+        augment=augment,
+        shuffle=True,
+        drop_last=True,
+        **norms,  # type: ignore[arg-type]
     )
     if state is not None:
         training.load(state)
@@ -181,10 +207,8 @@ class _Training:
     @property
     def averaged(self) -> nn.Module:
         """The network that is evaluated: the moving average if there is one."""
-        if self.ema is None:
-            return self.network
-        module: nn.Module = self.ema.module
-        return module
+        averaged: nn.Module = self.network if self.ema is None else self.ema.module
+        return averaged
 
     @property
     def stale(self) -> bool:
@@ -218,8 +242,8 @@ class _Training:
         mean_loss = total.item() / seen
         if not math.isfinite(mean_loss):
             raise FloatingPointError(
-                f"the training loss is {mean_loss} in epoch {self.epoch} (learning rate {rate:.4g}): it is no number any "
-                "more; lower train.lr, or set train.clip or train.warmup"
+                f"the training loss is {mean_loss} in epoch {self.epoch} (learning rate {rate:.4g}): "
+                "it is no number any more; lower train.lr, or set train.clip or train.warmup"
             )
         return {"train_loss": mean_loss, "train_accuracy": right.item() / seen, "lr": rate}
 
@@ -227,7 +251,8 @@ class _Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             outputs = getattr(self.network, "outputs", lambda x: [self.network(x)])(x)
             losses = [
-                nn.functional.cross_entropy(logits, y, label_smoothing=self.recipe.label_smoothing) for logits in outputs
+                nn.functional.cross_entropy(logits, y, label_smoothing=self.recipe.label_smoothing)
+                for logits in outputs
             ]
         total = losses[0]
         for auxiliary in losses[1:]:
@@ -277,11 +302,12 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         )
     if recipe.nesterov:
         raise ValueError("train.nesterov belongs to train.optimizer=sgd: switch one of them")
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
 
 
 def _moving_average(network: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=False)
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(network, multi_avg_fn=average, use_buffers=False)

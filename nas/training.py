@@ -1,4 +1,6 @@
-"""train_network(): one network trained in a folder of its own, resumable; evaluate(): a trained one measured again."""
+"""train_network(): one network trained in a folder of its own, resumable; evaluate(): a trained one measured
+again.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +54,12 @@ def train_network(
     tick: Tick | None = None,
     seen: Seen = lambda event: None,
 ) -> dict[str, Any]:
-    """Train in `folder`, from the beginning or from where it was cut off; accuracy on the test part as a document."""
+    """Train in `folder`, from the beginning or from where it was cut off; accuracy on the test part as a
+    document.
+    """
     assert data is not None
     fresh = not (folder / "config.yaml").exists()
-    with (Run.create(folder, config, environment()) if fresh else Run.open(folder)) as run:
+    with Run.create(folder, config, environment()) if fresh else Run.open(folder) as run:
         return proceed_training(run, data=data, tick=tick, seen=seen)
 
 
@@ -66,7 +70,7 @@ def proceed_training(
     config = run.config
     done = [event for event in run.events() if event["kind"] == "done"]
     if done:
-        return done[-1]["result"] | {"run": str(run.folder)}
+        return {**done[-1]["result"], "run": str(run.folder)}
     state = run.load()
     run.cut_back(state["covers"] if state else 0)
     if state:
@@ -131,7 +135,9 @@ def evaluate(folder: Path, *, data: Dataset, split: str, device: str = "cpu") ->
     if split == "valid":
         _, valid = _parts(config, data)
         if valid is None:
-            raise ValueError(f"{folder} trained on all training images (train.valid=0): there is only --split test")
+            raise ValueError(
+                f"{folder} trained on all training images (train.valid=0): there is only --split test"
+            )
         part = valid
     with settled(config):
         _, network = trained_network(folder, data)

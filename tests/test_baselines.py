@@ -85,7 +85,7 @@ def test_the_table_of_exact_counts_holds_networks_of_ours() -> None:
     assert list(truth())
 
 
-@pytest.mark.parametrize(("entry", "row"), truth())
+@pytest.mark.parametrize(("entry", "row"), list(truth()))
 def test_the_figures_are_those_of_public_code(entry: dict[str, Any], row: dict[str, Any]) -> None:
     with torch.device("meta"):
         network = factory(entry)(**row["config"], classes=row["num_classes"], input=tuple(row["input_size"]))
@@ -125,18 +125,13 @@ def test_zero_padding_keeps_every_second_pixel_and_adds_zeros() -> None:
     assert (y.flatten(2).abs().sum(dim=(0, 2)) == 0).sum() == 4
 
 
-def test_the_variance_is_kept_with_depth() -> None:
-    """He initialisation: without normalisation, signals neither vanish nor explode through a plain stack."""
+def test_weights_start_with_the_published_variance() -> None:
+    """2 / (k * k * c), He et al. 2015, equation 10; square convolutions, where both fans agree."""
     torch.manual_seed(0)
-    network = resnet_cifar(depth=32, shortcut="none").train()
-    convolutions = [
-        m for m in network.modules() if isinstance(m, nn.Conv2d) and m.in_channels == m.out_channels
-    ]
-    x = torch.randn(8, convolutions[0].in_channels, 16, 16)
-    y = x
-    for convolution in convolutions[:8]:
-        y = torch.relu(convolution(y))
-    assert 0.2 < y.square().mean() / x.square().mean() < 2  # zero padding at the border loses a little
+    for module in resnet_cifar(depth=20).modules():
+        if isinstance(module, nn.Conv2d) and module.in_channels == module.out_channels:
+            product = float(module.weight.detach().var()) * module.weight[0].numel()
+            assert product == pytest.approx(2, rel=0.1)  # 2,304 weights at least: 3 % is one standard error
 
 
 @pytest.mark.parametrize(

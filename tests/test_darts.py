@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
+
 from nas.data import Split
 from nas.search_space import SPACES, space
 from nas.strategies import Darts, Examples, Task
-from torch import Tensor
 
 SMALL = {"darts": {"channels": 2, "cells": 3}, "nasbench201": {"channels": 2, "cells": 1}}
 
@@ -17,7 +18,8 @@ def prepared(name: str, **arguments: object) -> tuple[Darts, tuple[Tensor, Tenso
     torch.manual_seed(1)
     made = space(name, **SMALL.get(name, {}), input=(1, 8, 8))
     part = Split(
-        images=torch.randint(256, (8, 1, 8, 8), dtype=torch.uint8).numpy(), labels=torch.randint(10, (8,)).numpy()
+        images=torch.randint(256, (8, 1, 8, 8), dtype=torch.uint8).numpy(),
+        labels=torch.randint(10, (8,)).numpy(),
     )
     strategy = Darts(order=2, batch=4, lr=0.05, momentum=0.9, weight_decay=1e-2, **arguments)
     strategy.horizon = 1
@@ -38,7 +40,8 @@ def prepared(name: str, **arguments: object) -> tuple[Darts, tuple[Tensor, Tenso
 
 
 def unrolled_loss(strategy: Darts, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> float:
-    """L_val(w', alpha) written out: one step of SGD with momentum and weight decay, then the validation loss."""
+    """L_val(w', alpha) written out: one step of SGD with momentum and weight decay, then the validation loss.
+    """
 
     def loss(weights: dict[str, Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
         tables = {name: torch.softmax(alpha, -1) for name, alpha in strategy.alphas.items()}
@@ -87,7 +90,9 @@ def test_finite_difference_approaches_the_exact_gradient(name: str) -> None:
     assert (first - exact).norm() / exact.norm() > 1e-3  # the orders do differ here
 
 
-def _first_order(strategy: Darts, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+def _first_order(
+    strategy: Darts, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]
+) -> dict[str, Tensor]:
     strategy.order = 1
     gradient = strategy.alpha_gradient(train, valid)
     strategy.order = 2
@@ -106,13 +111,19 @@ def test_a_gradient_leaves_weights_and_statistics_alone(name: str) -> None:
 
 
 def test_derivation_ranks_softmax_weights_without_none() -> None:
-    """Liu et al. 2019, section 2.4: a huge `none` lowers its edge's other weights; it is never chosen itself."""
+    """Liu et al.
+
+    2019, section 2.4: a huge `none` lowers its edge's other weights; it is never chosen itself.
+    """
     strategy, _, _ = prepared("darts")
     with torch.no_grad():
         for alpha in strategy.alphas.values():
             alpha.zero_()
         alpha = strategy.alphas["normal.2"]  # 4 inputs
-        alpha[0, 0], alpha[0, 4] = 9.0, 3.0  # strongest raw alpha of a convolution, but `none` takes all the weight
+        alpha[0, 0], alpha[0, 4] = (
+            9.0,
+            3.0,
+        )  # strongest raw alpha of a convolution, but `none` takes all the weight
         alpha[1, 5], alpha[3, 3] = 1.0, 0.9
     assert strategy.best().choices["normal.2"] == ((1, "sep_conv_5x5"), (3, "skip_connect"))
 

@@ -1,9 +1,12 @@
-"""Laws of every registered primitive: shapes, gradients, and that the closed form counts what the module holds."""
+"""Laws of every registered primitive: shapes, gradients, and that the closed form counts what the module
+holds.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
+
 from nas.counting import module_cost
 from nas.primitives import PRIMITIVES, Tally
 

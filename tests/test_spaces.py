@@ -10,6 +10,7 @@ from random import Random
 
 import networkx as nx
 import pytest
+
 from nas.counting import graph_cost, module_cost
 from nas.graph import Builder, Graph, Hole, Node
 from nas.network import Network
@@ -102,12 +103,18 @@ def test_known_points_are_points(searched: SearchSpace) -> None:
 
 def test_wrong_text_is_refused_in_a_sentence(searched: SearchSpace) -> None:
     name = next(iter(searched.known))
-    for text in ("", "|", name + "x", searched.known[name] + "+|x~0|", searched.known[name].replace("~0", "~9")):
+    for text in (
+        "",
+        "|",
+        name + "x",
+        searched.known[name] + "+|x~0|",
+        searched.known[name].replace("~0", "~9"),
+    ):
         with pytest.raises(ValueError, match=r"\w+"):
             searched.parse(text)
 
 
-# --- published figures ------------------------------------------------------------------------------------------
+# --- published figures --------------------------------------------------------------------------------------
 
 
 def published() -> list[dict]:
@@ -124,7 +131,12 @@ def made_from(entry: dict) -> tuple[SearchSpace, str]:
     config, common = entry["config"], {"classes": entry["num_classes"], "input": entry["input_size"]}
     if entry["family"] == "nasbench201":
         return space("nasbench201", channels=config["C"], cells=config["N"], **common), config["arch"]
-    scale = {"channels": config["C"], "cells": config["layers"], "stem": config["skeleton"], "auxiliary": config["aux"]}
+    scale = {
+        "channels": config["C"],
+        "cells": config["layers"],
+        "stem": config["skeleton"],
+        "auxiliary": config["aux"],
+    }
     return space("darts", **scale, **common), entry["genotype"]
 
 
@@ -179,7 +191,7 @@ def _seconds(graph: Graph) -> float:
     return time.perf_counter() - start
 
 
-# --- isomorphism ------------------------------------------------------------------------------------------------
+# --- isomorphism --------------------------------------------------------------------------------------------
 
 
 def test_digest_counts_the_networks_of_nasbench201() -> None:

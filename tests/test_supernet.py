@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 import torch
+
 from nas.graph import Builder, Hole
 from nas.network import Network
 from nas.primitives import PRIMITIVES, primitive
@@ -49,7 +50,9 @@ def test_path_equals_the_network_with_its_weights(name: str) -> None:
     supernet.eval()
     for i in range(3):
         architecture = made.sample(Random(i))
-        network = Network(made.fill(architecture), affine=supernet.affine, pool_norm=supernet.pool_norm).double()
+        network = Network(
+            made.fill(architecture), affine=supernet.affine, pool_norm=supernet.pool_norm
+        ).double()
         ops = {node.name: node.op for node in network.graph.nodes}
         shared = dict(supernet.state_dict())
         inherited = {}
@@ -77,7 +80,7 @@ def test_gradient_reaches_weights_and_tables(name: str) -> None:
 
 
 def test_a_missing_table_is_refused() -> None:
-    made, supernet, x = small("nasbench201")
+    _, supernet, x = small("nasbench201")
     with pytest.raises(ValueError, match="node1"):
         supernet(x, {})
 
@@ -121,7 +124,7 @@ def times(c_in: int, c_out: int, stride: int = 1, affine: bool = True, factor: i
     return Times(factor)
 
 
-# --- the plain formulation -------------------------------------------------------------------------------------
+# --- the plain formulation ----------------------------------------------------------------------------------
 
 
 def copy_weights(plain: torch.nn.Module, supernet: Supernet) -> None:
@@ -140,16 +143,23 @@ def test_equal_to_the_plain_formulation() -> None:
     plain = reference.Network(C=4, classes=10, layers=5).double()
     supernet = Supernet(made).double()
     copy_weights(plain, supernet)
-    alphas = {kind: torch.randn(14, 8, dtype=torch.float64, requires_grad=True) for kind in ("normal", "reduce")}
+    alphas = {
+        kind: torch.randn(14, 8, dtype=torch.float64, requires_grad=True) for kind in ("normal", "reduce")
+    }
     rows = [(j, sum(range(2, 2 + j))) for j in range(4)]
     tables = {
-        f"{kind}.{j}": alpha[start : start + j + 2].softmax(-1) for kind, alpha in alphas.items() for j, start in rows
+        f"{kind}.{j}": alpha[start : start + j + 2].softmax(-1)
+        for kind, alpha in alphas.items()
+        for j, start in rows
     }
     order = [reference.OPTIONS.index(option) for option in made.decisions[0].options]
     tables = {name: table[:, order] for name, table in tables.items()}
     x, y = torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.randint(10, (4,))
     results = []
-    for network, logits in ((plain, plain(x, alphas["normal"], alphas["reduce"])), (supernet, supernet(x, tables))):
+    for network, logits in (
+        (plain, plain(x, alphas["normal"], alphas["reduce"])),
+        (supernet, supernet(x, tables)),
+    ):
         loss = torch.nn.functional.cross_entropy(logits, y)
         inputs = [*network.parameters(), *alphas.values()]
         results.append([logits, *torch.autograd.grad(loss, inputs, retain_graph=True), *_statistics(network)])
@@ -158,4 +168,6 @@ def test_equal_to_the_plain_formulation() -> None:
 
 
 def _statistics(network: torch.nn.Module) -> list[torch.Tensor]:
-    return [buffer for name, buffer in network.named_buffers() if name.endswith(("running_mean", "running_var"))]
+    return [
+        buffer for name, buffer in network.named_buffers() if name.endswith(("running_mean", "running_var"))
+    ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from nas.data import Dataset, load
 from nas.data.batches import Augment
 from nas.network import Network, drop_path
@@ -94,7 +95,9 @@ def test_contradictions_are_refused(digits: Dataset) -> None:
     with pytest.raises(ValueError, match="nesterov"):
         trained(digits, Recipe(optimizer="adam", nesterov=True))
     with pytest.raises(ValueError, match=r"train\.valid"):
-        next(fit(network(digits), digits.train, recipe=Recipe(early_stop=1), mean=digits.mean, std=digits.std))
+        next(
+            fit(network(digits), digits.train, recipe=Recipe(early_stop=1), mean=digits.mean, std=digits.std)
+        )
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "onecycle", "constant"])

@@ -8,7 +8,8 @@ import sys
 
 def main() -> None:
     """Entry point. Sets what must be set before torch is imported, then hands over to the sub-command."""
-    # The default spin-waiting of OpenMP stalls small parallel regions on small machines; a user's own setting wins.
+    # The default spin-waiting of OpenMP stalls small parallel regions on small machines. A user's own setting
+    # wins.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from nas.cli.app import app

@@ -18,7 +18,9 @@ app.command("search", help="Search for an architecture, and compare it with cont
 app.command("resume", help="Continue a run exactly where it was cut off.")(resume.command)
 app.command("train", help="Train one network from scratch.")(train.command)
 app.command("evaluate", help="Accuracy of a trained network.")(evaluate.command)
-app.command("export", help="Write a network for use elsewhere; every format is loaded again and compared.")(export.command)
+app.command("export", help="Write a network for use elsewhere; every format is loaded again and compared.")(
+    export.command
+)
 app.command("show", help="An architecture, drawn.")(show.command)
 app.command("list", help="What there is: spaces, strategies, data, recipes, runs ...")(listing.command)
 app.command("cost", help="Parameters and multiply-adds of a network.")(cost.command)

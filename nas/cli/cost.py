@@ -25,7 +25,8 @@ def command(
     document = {"name": subject.name, **found.to_dict(), "input": list(shape), "classes": outputs}
     attention = f", {found.macs_attention:,} in attention" if found.macs_attention else ""
     size = "x".join(str(side) for side in shape)
-    line = f"{subject.name}: {found.params:,} parameters, {found.macs:,} multiply-adds{attention}, {size} to {outputs} classes"
+    figures = f"{found.params:,} parameters, {found.macs:,} multiply-adds{attention}"
+    line = f"{subject.name}: {figures}, {size} to {outputs} classes"
     o.answer(document, line, as_json=json)
 
 

@@ -1,4 +1,6 @@
-"""What a user sees when something goes wrong: a sentence, and an exit status. Never a traceback for a mistake in input."""
+"""What a user sees when something goes wrong: a sentence, and an exit status. Never a traceback for a mistake
+in input.
+"""
 
 from __future__ import annotations
 

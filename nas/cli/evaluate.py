@@ -27,11 +27,12 @@ def command(
     if folder is None:
         raise ValueError(f"{run} has no trained network: `nas train {run}` trains its best one")
     from nas.loop import load_data
+    from nas.train import available
     from nas.training import evaluate
 
     config = read_yaml(folder / "config.yaml")
-    chosen = {"device": device or config["device"]}
-    o.device(chosen)
-    result = evaluate(folder, data=load_data(config), split=split, device=chosen["device"])
-    line = f"{split} accuracy {100 * result['accuracy']:.2f} % on {result['examples']:,} images, loss {result['loss']:.4f}"
+    where = available(device or config["device"])
+    result = evaluate(folder, data=load_data(config), split=split, device=where)
+    measured = f"{split} accuracy {100 * result['accuracy']:.2f} % on {result['examples']:,} images"
+    line = f"{measured}, loss {result['loss']:.4f}"
     o.answer(result, line, as_json=json)

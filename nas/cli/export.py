@@ -14,7 +14,9 @@ from nas.cli.errors import say
 
 def command(
     what: o.What,
-    format: Annotated[str, typer.Option("--format", help="of yaml,python,onnx,torch")] = "yaml,python,onnx,torch",
+    format: Annotated[
+        str, typer.Option("--format", help="of yaml,python,onnx,torch")
+    ] = "yaml,python,onnx,torch",
     out: Annotated[Path | None, typer.Option(help="folder to write to (default: export/ in the run)")] = None,
     input: o.Input = None,
     classes: o.Classes = None,
@@ -36,7 +38,11 @@ def command(
     scale = network_scale(config, set_, input, classes)
     exported, trained = export_subject(subject, formats=formats, out=folder, scale=scale, seed=seed or 0)
     if not quiet:
-        say("trained weights" if trained else "initial weights, not trained (a run that was trained has others)")
+        say(
+            "trained weights"
+            if trained
+            else "initial weights, not trained (a run that was trained has others)"
+        )
         for name, path in exported.files.items():
             difference = exported.max_abs_diff.get(name)
             checked = "" if difference is None else f"loaded again, largest difference {difference:.3g}"

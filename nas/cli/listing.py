@@ -44,8 +44,15 @@ def _runs() -> list[Row]:
     for path in sorted(Path("runs").glob(f"*/{CONFIG}")):
         config, kinds = read_yaml(path), [event["kind"] for event in events(path.parent)]
         what = config.get("strategy", config.get("what", {})).get("name", "")
-        state = "done" if "done" in kinds else f"unfinished, {sum(k in ('epoch', 'trial') for k in kinds)} steps"
-        rows.append({"name": str(path.parent), "summary": f"{config['command']} {what} on {config['data']['name']}: {state}"})
+        state = (
+            "done" if "done" in kinds else f"unfinished, {sum(k in ('epoch', 'trial') for k in kinds)} steps"
+        )
+        rows.append(
+            {
+                "name": str(path.parent),
+                "summary": f"{config['command']} {what} on {config['data']['name']}: {state}",
+            }
+        )
     return rows
 
 
@@ -82,4 +89,6 @@ def command(
 
 def _figures(row: Row) -> str:
     size = "x".join(str(side) for side in row["input"])
-    return f"{row['params']:>12,} parameters {row['macs']:>15,} multiply-adds  {size}, {row['classes']} classes"
+    return (
+        f"{row['params']:>12,} parameters {row['macs']:>15,} multiply-adds  {size}, {row['classes']} classes"
+    )

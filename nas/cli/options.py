@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-What = Annotated[str, typer.Argument(help="run folder | architecture.yaml | SPACE:LITERAL | SPACE:KNOWN | baseline")]
+What = Annotated[
+    str, typer.Argument(help="run folder | architecture.yaml | SPACE:LITERAL | SPACE:KNOWN | baseline")
+]
 RunFolder = Annotated[Path, typer.Argument(help="folder of a run", metavar="RUN")]
-Config = Annotated[list[Path] | None, typer.Option("--config", help="YAML file of settings; repeatable, later wins")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="one setting, as in train.epochs=10; repeatable")]
+Config = Annotated[
+    list[Path] | None, typer.Option("--config", help="YAML file of settings; repeatable, later wins")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="one setting, as in train.epochs=10; repeatable")
+]
 Seed = Annotated[int | None, typer.Option(help="of everything random (default 0)")]
 RunDir = Annotated[Path | None, typer.Option("--run", help="folder of the new run")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
@@ -43,36 +48,11 @@ def layers(
 
     found = [read_yaml(path) for path in config or []] + [override(text) for text in sets or []]
     section = {} if data is None else {"name": data}
-    given = data_dir or os.environ.get("NAS_DATA")
-    named = any("root" in (layer.get("data") or {}) for layer in found if isinstance(layer.get("data"), dict))
-    if given or not named:
-        section["root"] = str(Path(given or "data").absolute())
+    root = data_dir or os.environ.get("NAS_DATA")
+    if root:
+        section["root"] = str(Path(root).absolute())
     flags = {key: value for key, value in flags.items() if value is not None}
     return [*found, {"data": section}, flags]
-
-
-def device(config: dict[str, Any]) -> None:
-    """Replace ``auto`` by what this machine has. Raises ValueError for a device that is not there."""
-    import torch
-
-    name = config["device"]
-    if name == "auto":
-        config["device"] = "cuda" if torch.cuda.is_available() else "cpu"
-        return
-    kind, _, index = name.partition(":")
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind not in there or not there[kind] or (index and not (index.isdigit() and int(index) < there[kind])):
-        have = [k for k, n in there.items() if n]
-        raise ValueError(f"device {name!r} is not on this machine, which has: {', '.join(have)}")
-
-
-def new_folder(label: str) -> Path:
-    """``runs/<date>-<label>-<n>``, the first n that is free."""
-    stem = f"{time.strftime('%Y%m%d')}-{label}"
-    number = 1
-    while (Path("runs") / f"{stem}-{number}").exists():
-        number += 1
-    return Path("runs") / f"{stem}-{number}"
 
 
 def shape(text: str | None) -> tuple[int, int, int] | None:

@@ -1,4 +1,6 @@
-"""Progress for people, on stderr: a line an epoch or trial, with rate and time left; a live bar on a terminal."""
+"""Progress for people, on stderr: a line an epoch or trial, with rate and time left; a live bar on a
+terminal.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,16 @@ class Show(Watcher):
         self.console = Console(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=True)
         self.bar: Progress | None = None
         if not quiet and sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
             self.bar = Progress(*columns, console=self.console, transient=True)
             self.bar.start()
-        self.name, self.total, self.done, self.started = "", None, 0, time.monotonic()
+        self.name, self.done, self.started = "", 0, time.monotonic()
+        self.total: int | None = None
         self.first = 0  # steps done by an earlier process
         self._task: Any = None
 
@@ -41,7 +49,7 @@ class Show(Watcher):
             self.console.print(f"going on after {done} of {total or '?'}")
         if text == "controls":
             self.console.print(
-                f"\ntraining {total} networks under one recipe: the found one, random ones, a hand-designed one"
+                f"\ntraining {total} networks under one recipe: found, random and hand-designed ones"
             )
         if self.bar is not None:
             if self._task is not None:
@@ -64,11 +72,16 @@ class Show(Watcher):
             self.console.print(f"\nfound {event['literal']}")
         elif kind == "control":
             score = 100 * event["metrics"]["test_accuracy"]
-            self.console.print(f"  {event['name']:<14} {_millions(event['params']):>9} parameters  test {score:.2f} %")
+            self.console.print(
+                f"  {event['name']:<14} {_millions(event['params']):>9} parameters  test {score:.2f} %"
+            )
 
     def _line(self, event: Mapping[str, Any]) -> str:
         metrics = event.get("metrics", {})
-        shown = [f"{event['kind']} {event['step'] + (event['kind'] == 'trial')}" + (f"/{self.total}" if self.total else "")]
+        shown = [
+            f"{event['kind']} {event['step'] + (event['kind'] == 'trial')}"
+            + (f"/{self.total}" if self.total else "")
+        ]
         if "error" in event:
             shown.append(event["error"])
         for name, label, factor, unit in (
@@ -83,7 +96,11 @@ class Show(Watcher):
             shown.append("known already")
         rate = (time.monotonic() - self.started) / max(1, self.done - self.first)
         if rate > 0.01:
-            left = f", {_clock(rate * (self.total - self.done))} left" if self.total and self.done < self.total else ""
+            left = (
+                f", {_clock(rate * (self.total - self.done))} left"
+                if self.total and self.done < self.total
+                else ""
+            )
             shown.append(f"{rate:.1f} s each{left}")
         return "  ".join(shown)
 

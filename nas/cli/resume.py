@@ -15,7 +15,9 @@ def command(run: o.RunFolder, quiet: o.Quiet = False, json: o.Json = False, debu
     with Run.open(run) as opened:
         config = opened.config
         if config["data"]["name"] == "arrays":
-            raise ValueError(f"{run} searched on arrays given in Python: go on with nas.search(..., run={str(run)!r})")
+            raise ValueError(
+                f"{run} searched on arrays given in Python: go on with nas.search(..., run={str(run)!r})"
+            )
         examples = load_data(config)
         if config["command"] == "search":
             from nas.cli.search import finish

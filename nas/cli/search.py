@@ -12,11 +12,19 @@ from nas.cli.errors import at_work, say
 
 
 def command(
-    space: Annotated[str | None, typer.Option(help="search space: name | file.py:name (default darts)")] = None,
-    strategy: Annotated[str | None, typer.Option(help="strategy: name | file.py:name (default darts)")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="search space: name | file.py:name (default darts)")
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="strategy: name | file.py:name (default darts)")
+    ] = None,
     data: o.DataName = None,
-    budget: Annotated[str | None, typer.Option(help="50epochs, 200trials, 3h, 8gpuh, or several with commas")] = None,
-    controls: Annotated[int | None, typer.Option(min=0, help="networks a group trained for comparison; 0: none")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="50epochs, 200trials, 3h, 8gpuh, or several with commas")
+    ] = None,
+    controls: Annotated[
+        int | None, typer.Option(min=0, help="networks a group trained for comparison; 0: none")
+    ] = None,
     executor: Annotated[str | None, typer.Option(help="where trials run: local")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="trials at a time")] = None,
     recipe: o.RecipeName = None,
@@ -49,11 +57,13 @@ def command(
     )
     resolved = resolve_search(layers)
     from nas.loop import begin, load_data
+    from nas.run import new_folder
+    from nas.train import available
 
-    o.device(resolved)
+    resolved["device"] = available(resolved["device"])
     examples = load_data(resolved, download=download)
     label = f"{_short(resolved['strategy']['name'])}-{_short(resolved['space']['name'])}"
-    folder = run or o.new_folder(label)
+    folder = run or new_folder(label)
     with begin(resolved, folder, data=examples) as opened:
         finish(opened, examples, quiet=quiet, as_json=json)
 
@@ -77,8 +87,9 @@ def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
     config = run.config
     with Show(quiet=quiet) as show:
         show.console.print(
-            f"{config['strategy']['name']} on {config['space']['name']} with {config['data']['name']}, budget "
-            f"{config['budget']}, seed {config['seed']}, {config['device']} with {config['threads']} threads\n"
+            f"{config['strategy']['name']} on {config['space']['name']} with {config['data']['name']}, "
+            f"budget {config['budget']}, seed {config['seed']}, "
+            f"{config['device']} with {config['threads']} threads\n"
             f"run folder: {run.folder}\n"
         )
         result = proceed(run, data=examples, watcher=show)
@@ -87,9 +98,12 @@ def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
         if rows:
             show.console.print(table(rows))
         if not result["controls"]:
-            show.console.print("No controls were trained: this result cannot be told from luck (--controls 3).")
+            show.console.print(
+                "No controls were trained: this result cannot be told from luck (--controls 3)."
+            )
         show.console.print(
-            f"{result['params']:,} parameters, {result['macs']:,} multiply-adds, {result['cost']['seconds']:.0f} s in all"
+            f"{result['params']:,} parameters, {result['macs']:,} multiply-adds, "
+            f"{result['cost']['seconds']:.0f} s in all"
         )
     if not quiet:
         say(f"next: nas report {run.folder} | nas export {run.folder} | tensorboard --logdir {run.folder}")

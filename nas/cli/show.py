@@ -22,7 +22,9 @@ def command(
 
     subject = identify(what)
     if subject.architecture is None:
-        raise ValueError(f"{what} is a hand-designed network, not a point of a space: read its file in baselines/")
+        raise ValueError(
+            f"{what} is a hand-designed network, not a point of a space: read its file in baselines/"
+        )
     from nas.report import save, text
 
     space = subject.space({})
@@ -31,6 +33,11 @@ def command(
         if not quiet:
             say(f"wrote {svg}")
     figures, shape, classes = subject.cost()
-    document = {**subject.architecture.to_dict(), **figures.to_dict(), "input": list(shape), "classes": classes}
+    document = {
+        **subject.architecture.to_dict(),
+        **figures.to_dict(),
+        "input": list(shape),
+        "classes": classes,
+    }
     lines = f"{subject.architecture}\n{text(space, subject.architecture)}"
     o.answer(document, lines, as_json=json)

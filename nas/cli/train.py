@@ -32,8 +32,9 @@ def command(
     layers = [_of_run(subject.run, data, recipe), *given] if subject.run else given
     resolved = resolve_training(layers, subject.to_config(), scale=subject.scale)
     from nas.loop import begin, load_data
+    from nas.train import available
 
-    o.device(resolved)
+    resolved["device"] = available(resolved["device"])
     examples = load_data(resolved, download=download)
     folder = run or _folder(subject)
     with begin(resolved, folder, data=examples) as opened:
@@ -52,8 +53,10 @@ def _of_run(folder: Path, data: str | None, recipe: str | None) -> dict[str, Any
 
 
 def _folder(subject: Any) -> Path:
+    from nas.run import new_folder
+
     if subject.run is None:
-        return o.new_folder(f"train-{subject.name}")
+        return new_folder(f"train-{subject.name}")
     number = 0
     while (subject.run / "train" / str(number)).exists():
         number += 1
@@ -79,7 +82,7 @@ def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
     if not quiet:
         say(f"next: nas evaluate {run.folder} | nas export {run.folder}")
     line = (
-        f"test accuracy {100 * result['accuracy']:.2f} % on {result['examples']:,} images, loss {result['loss']:.4f}, "
-        f"{result['params']:,} parameters, {result['macs']:,} multiply-adds"
+        f"test accuracy {100 * result['accuracy']:.2f} % on {result['examples']:,} images, "
+        f"loss {result['loss']:.4f}, {result['params']:,} parameters, {result['macs']:,} multiply-adds"
     )
     o.answer(result, line, as_json=as_json)

@@ -40,7 +40,9 @@ class Scratch:
         recipe = replace(self.recipe, epochs=trial.epochs or self.recipe.epochs, early_stop=0)
         common: dict[str, Any] = {"mean": self.mean, "std": self.std, "device": self.device}
         metrics: dict[str, float] = {}
-        for epoch in fit(network, self.train, recipe=recipe, augment=self.augment, seed=derive(seed, "fit"), **common):
+        for epoch in fit(
+            network, self.train, recipe=recipe, augment=self.augment, seed=derive(seed, "fit"), **common
+        ):
             metrics = epoch.metrics
         checked = accuracy(network, self.valid, **common)
         figures = cost(graph)

@@ -21,7 +21,7 @@ def model_card(facts: Facts, *, files: Mapping[str, Sequence[str]], max_abs_diff
     """The card as Markdown. `files`: format -> file names, the main one first."""
     size = " x ".join(str(number) for number in facts.input)
     parts = [
-        f"# {facts.name}",
+        f"# {facts.name.splitlines()[0]}",
         f"An image classifier: normalised images (batch, {', '.join(map(str, facts.input))}) in float32 to "
         f"logits (batch, {len(facts.classes) or 'outputs'}).",
         "## Input",

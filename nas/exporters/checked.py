@@ -106,6 +106,8 @@ def _prepare(
     if not isinstance(expected[0], Tensor):
         kind = type(expected[0]).__name__
         raise ValueError(f"a network to export gives one tensor, not {kind}: wrap it in a module that does")
+    if not all(output.isfinite().all() for output in expected):
+        raise ExportError("the network's outputs are not finite: no file can be compared with it")
     if facts.classes and expected[0].shape[-1] != len(facts.classes):
         raise ValueError(f"{len(facts.classes)} class names for a network of {expected[0].shape[-1]} outputs")
     for key in ("mean", "std"):

@@ -1,4 +1,6 @@
-"""Convolutions: plain, separable, dilated separable and factorised, each ReLU first and batch norm last (DARTS)."""
+"""Convolutions: plain, separable, dilated separable and factorised, each ReLU first and batch norm last
+(DARTS).
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def depthwise_separable(
     )
 
 
-def doubled_separable(c_in: int, c_out: int, kernel: int, stride: int = 1, affine: bool = True) -> nn.Sequential:
+def doubled_separable(
+    c_in: int, c_out: int, kernel: int, stride: int = 1, affine: bool = True
+) -> nn.Sequential:
     """Two depthwise-separable convolutions in a row, the stride in the first (Zoph et al. 2018)."""
     return nn.Sequential(
         *depthwise_separable(c_in, c_in, kernel, stride, affine),
@@ -125,10 +129,11 @@ def conv_1x7_7x1(c_in: int, c_out: int, stride: int = 1, affine: bool = True) ->
 
 
 class FactorizedReduction(nn.Module):
-    """Halves height and width without losing pixels: two 1x1 convolutions of stride 2, one of them shifted by a pixel.
+    """Halves height and width without losing pixels: two 1x1 convolutions of stride 2, one of them shifted by
+    a pixel.
 
-    (batch, c_in, h, w) -> (batch, c_out, ceil(h / 2), ceil(w / 2)). Liu et al. 2019. Odd sizes are padded with zeros at
-    the bottom and the right, which leaves even sizes as they are.
+    (batch, c_in, h, w) -> (batch, c_out, ceil(h / 2), ceil(w / 2)). Liu et al. 2019. Odd sizes are padded
+    with zeros at the bottom and the right, which leaves even sizes as they are.
     """
 
     def __init__(self, c_in: int, c_out: int, affine: bool = True) -> None:
@@ -141,10 +146,13 @@ class FactorizedReduction(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(x)
         shifted = nn.functional.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]
-        return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
+        reduced: Tensor = self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
+        return reduced
 
 
 @primitive("preprocess", cost=lambda t, c, s, a: t.conv(c, 1, s).norm(a))
 def preprocess(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
     """Input of a cell: ReLU-1x1-norm, or a factorised reduction at stride 2"""
-    return relu_conv_bn(c_in, c_out, 1, 1, affine) if stride == 1 else FactorizedReduction(c_in, c_out, affine)
+    return (
+        relu_conv_bn(c_in, c_out, 1, 1, affine) if stride == 1 else FactorizedReduction(c_in, c_out, affine)
+    )

@@ -37,14 +37,18 @@ def linear(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Mo
 
 
 class AuxiliaryHead(nn.Module):
-    """A second classifier (Szegedy et al. 2015) in the form of the DARTS code: (batch, c_in, h, w) -> (batch, classes).
+    """A second classifier (Szegedy et al.
 
-    An average pooling of 5, a 1x1 convolution to 128 and a 2x2 one to 768 channels; what remains of the picture
-    is averaged. On the published sizes (8x8 with stride 3, 7x7 with stride 2) one pixel remains. The ImageNet form has
-    no second norm, as in the published code.
+    2015) in the form of the DARTS code: (batch, c_in, h, w) -> (batch, classes).
+
+    An average pooling of 5, a 1x1 convolution to 128 and a 2x2 one to 768 channels; what remains of the
+    picture is averaged. On the published sizes (8x8 with stride 3, 7x7 with stride 2) one pixel remains. The
+    ImageNet form has no second norm, as in the published code.
     """
 
-    def __init__(self, c_in: int, classes: int, stride: int, affine: bool = True, second_norm: bool = True) -> None:
+    def __init__(
+        self, c_in: int, classes: int, stride: int, affine: bool = True, second_norm: bool = True
+    ) -> None:
         super().__init__()
         self.features = nn.Sequential(
             nn.ReLU(),
@@ -59,7 +63,8 @@ class AuxiliaryHead(nn.Module):
         self.classifier = nn.Linear(768, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).mean(dim=(2, 3)))
+        logits: Tensor = self.classifier(self.features(x).mean(dim=(2, 3)))
+        return logits
 
 
 def _auxiliary(t: Tally, c: int, stride: int, affine: bool, second_norm: bool = True) -> None:

@@ -1,7 +1,8 @@
 """PRIMITIVES: the operations that nodes name. Each builds a module and knows its cost in closed form.
 
 A primitive is a function ``(c_in, c_out, stride=1, affine=True, **attributes) -> nn.Module`` that maps
-(batch, c_in, height, width) to (batch, c_out, ceil(height / stride), ceil(width / stride)) unless it says otherwise.
+(batch, c_in, height, width) to (batch, c_out, ceil(height / stride), ceil(width / stride)) unless it says
+otherwise.
 It is registered with a cost: a function of a `Tally` and the same arguments that adds up the layers.
 """
 
@@ -22,8 +23,8 @@ class Tally:
     """The cost of a sequence of layers, added up layer by layer; it carries the shape along.
 
     Attributes: `c`, `h`, `w`: the present shape (channels, height, width). `params`: trainable parameters.
-    `macs`: multiply-adds of one forward pass of one example. `attention`: the multiply-adds of products between
-    activations, counted apart.
+    `macs`: multiply-adds of one forward pass of one example. `attention`: the multiply-adds of products
+    between activations, counted apart.
     """
 
     __slots__ = ("attention", "c", "h", "macs", "params", "w")
@@ -92,28 +93,37 @@ class Primitive:
     strides: tuple[int, ...] = (1, 2)
     keeps: bool = False
     pool: bool = False
-    least: Callable[[int], int] = lambda stride: 1  # noqa: E731
+    least: Callable[[int], int] = lambda stride: 1
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
         return self.build.__doc__ or ""
 
-    def __call__(self, c_in: int, c_out: int, stride: int = 1, affine: bool = True, **attributes: Any) -> nn.Module:
+    def __call__(
+        self, c_in: int, c_out: int, stride: int = 1, affine: bool = True, **attributes: Any
+    ) -> nn.Module:
         """Build the module. Raises ValueError for an illegal stride or number of channels."""
         self.check(c_in, c_out, stride)
         return self.build(c_in, c_out, stride, affine, **attributes)
 
     def check(self, c_in: int, c_out: int, stride: int, size: int | None = None) -> None:
-        """Raises ValueError, with the rule, for arguments outside what the primitive declares. `size` in pixels."""
+        """Raises ValueError, with the rule, for arguments outside what the primitive declares.
+
+        `size` in pixels.
+        """
         if stride not in self.strides:
             raise ValueError(f"{self.name} has strides {list(self.strides)}, not {stride}")
         if c_in < 1 or c_out < 1:
             raise ValueError(f"{self.name} needs at least one channel in and out, got {c_in} and {c_out}")
         if self.keeps and c_in != c_out:
-            raise ValueError(f"{self.name} keeps its {c_in} channels: put a conv_1x1 before it to have {c_out}")
+            raise ValueError(
+                f"{self.name} keeps its {c_in} channels: put a conv_1x1 before it to have {c_out}"
+            )
         if size is not None and size < self.least(stride):
             least = self.least(stride)
-            raise ValueError(f"{self.name} needs at least {least}x{least} pixels, got {size}: use larger images")
+            raise ValueError(
+                f"{self.name} needs at least {least}x{least} pixels, got {size}: use larger images"
+            )
 
 
 def primitive(name: str, *aliases: str, cost: Cost, **facts: Any) -> Callable[[Build], Build]:

@@ -72,6 +72,7 @@ def _finish(axes: Axes, *, title: str, x: str) -> None:
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(x, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.ticklabel_format(axis="y", useOffset=False)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, frameon=False)

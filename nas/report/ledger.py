@@ -62,15 +62,13 @@ class Record:
         return found if isinstance(found, Mapping) else {"name": found}
 
     def architecture(self) -> tuple[SearchSpace, Architecture] | None:
-        """The architecture found or trained, and its space; None if there is none or its space is not here."""
+        """The architecture found or trained, and its space; None if one of the two is not there."""
         subject = self.best or self.section("what")
         address, literal = subject.get("space"), subject.get("literal")
         if not address or not literal:
             return None
-        given = self.section("space")
-        scale = {k: v for k, v in given.items() if k != "name"} if given.get("name") == address else {}
         try:
-            made = space(str(address), **scale)
+            made = space(str(address), **self.section("network"))
             return made, made.parse(str(literal))
         except ValueError:
             return None

@@ -132,11 +132,8 @@ def _state(run: Record) -> str:
     if run.finished:
         reason = run.of("done")[-1].get("reason")
         return f"Finished{f': {reason}' if reason else ''}, after {_duration(run.seconds)}."
-    step = max((int(event["step"]) for event in run.of("epoch", "trial")), default=0)
-    kind = "trial" if run.trials else "epoch"
-    return (
-        f"**Not finished**: {kind} {step}, after {_duration(run.seconds)}. What follows is the state so far."
-    )
+    steps = f"{len(run.trials)} trials" if run.trials else f"{len(run.epochs)} epochs"
+    return f"**Not finished**: {steps}, after {_duration(run.seconds)}. What follows is the state so far."
 
 
 # --- sections ----------------------------------------------------------------------------------------------

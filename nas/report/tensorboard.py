@@ -85,8 +85,7 @@ class Board:
                 self._heats[title] = Heat(
                     title, rows=list(rows), columns=[str(o) for o in decisions[0].options]
                 )
-            image = self._heats[title].image(list(rows.values()), note=f"epoch {event['step']}")
-            self._image(f"alpha/{title}", image, event)
+            self._image(f"alpha/{title}", self._heats[title].image(list(rows.values())), event)
 
     def _trial(self, event: Event) -> None:
         metrics = numbers(event)

@@ -7,5 +7,6 @@ from nas.search_space.nasbench201 import nasbench201
 from nas.search_space.space import SPACES, Choices, SearchSpace, read, space
 
 __all__ = [
-    "SPACES", "Architecture", "Choices", "Decision", "SearchSpace", "Table", "darts", "nasbench201", "read", "space",
+    "SPACES", "Architecture", "Choices", "Decision", "SearchSpace", "Table", "darts", "nasbench201", "read",
+    "space",
 ]  # fmt: skip

@@ -13,8 +13,9 @@ from nas.graph import Value
 class Architecture:
     """What fills the holes of a space.
 
-    `space` is the address that `nas.space` understands, `choices` maps each decision to its value as it was chosen
-    (raw), `digest` identifies a trial: equal for architectures of one space whose canonical choices are equal.
+    `space` is the address that `nas.space` understands, `choices` maps each decision to its value as it was
+    chosen (raw), `digest` identifies a trial: equal for architectures of one space whose canonical choices
+    are equal.
     """
 
     space: str

@@ -1,7 +1,9 @@
-"""The DARTS space (Liu, Simonyan, Yang, ICLR 2019): a normal and a reduction cell of four nodes, eight operations.
+"""The DARTS space (Liu, Simonyan, Yang, ICLR 2019): a normal and a reduction cell of four nodes, eight
+operations.
 
-A node keeps two of the states before it, with one operation on each. The supernet with 16 channels and 8 cells has
-1,930,618 weights and 224 alphas; the published cell DARTS_V2 with 36 channels and 20 cells has 3,349,342 parameters.
+A node keeps two of the states before it, with one operation on each. The supernet with 16 channels and 8
+cells has 1,930,618 weights and 224 alphas; the published cell DARTS_V2 with 36 channels and 20 cells has
+3,349,342 parameters.
 """
 
 from __future__ import annotations
@@ -76,20 +78,22 @@ def darts(
         auxiliary: a second classifier at two thirds of the depth, used in training.
     """
     decisions = tuple(
-        Decision(f"{kind}.{j}", OPERATIONS, rows=2 + j, keep=2, never=("none",)) for kind in KINDS for j in range(NODES)
+        Decision(f"{kind}.{j}", OPERATIONS, rows=2 + j, keep=2, never=("none",))
+        for kind in KINDS
+        for j in range(NODES)
     )
     b = Builder(input)
     before, last = _stem(b, stem, channels)
     reductions = {cells // 3, 2 * cells // 3}
-    width, shrunk, heads = channels, stem == "imagenet", ()
+    width, shrunk = channels, stem == "imagenet"
+    heads: tuple[str, ...] = ()
     for index in range(cells):
         reduce = index in reductions
         width *= 2 if reduce else 1
         before, last = last, _cell(b, f"cells.{index}", before, last, width, reduce=reduce, shrunk=shrunk)
         shrunk = reduce
         if auxiliary and index == 2 * cells // 3:
-            published = {"stride": 3, "second_norm": True} if stem == "cifar" else {"stride": 2, "second_norm": False}
-            heads = (b("auxiliary", "auxiliary_head", last, out=classes, affine=True, **published),)
+            heads = (_auxiliary(b, last, classes, stem),)
     pooled = b("pool", "global_avg_pool", last)
     b("classifier", "linear", pooled, out=classes)
     return SearchSpace(
@@ -99,6 +103,13 @@ def darts(
         supernet={"affine": False, "pool_norm": True},
         read=genotype,
     )
+
+
+def _auxiliary(b: Builder, x: str, classes: int, stem: str) -> str:
+    """The published heads: of CIFAR for 8x8 pixels; of ImageNet for 7x7, without a norm after its second convolution."""
+    cifar = stem == "cifar"
+    stride = 3 if cifar else 2
+    return b("auxiliary", "auxiliary_head", x, out=classes, stride=stride, affine=True, second_norm=cifar)
 
 
 def _stem(b: Builder, stem: str, channels: int) -> tuple[str, str]:
@@ -120,7 +131,13 @@ def _cell(b: Builder, name: str, before: str, last: str, width: int, *, reduce: 
     ]
     for j in range(NODES):
         edges = [
-            b(f"{name}.edge{i}_{j + 2}", Hole(f"{kind}.{j}", i), s, out=width, stride=2 if reduce and i < 2 else 1)
+            b(
+                f"{name}.edge{i}_{j + 2}",
+                Hole(f"{kind}.{j}", i),
+                s,
+                out=width,
+                stride=2 if reduce and i < 2 else 1,
+            )
             for i, s in enumerate(states)
         ]
         states.append(b(f"{name}.node{j + 2}", "sum", *edges))
@@ -128,9 +145,11 @@ def _cell(b: Builder, name: str, before: str, last: str, width: int, *, reduce: 
 
 
 def genotype(text: str) -> Mapping[str, Value] | None:
-    """Choices from the notation of the DARTS code: ``Genotype(normal=[(op, input), ...], normal_concat=..., ...)``.
+    """Choices from the notation of the DARTS code: ``Genotype(normal=[(op, input), ...], normal_concat=...,
+    ...)``.
 
-    Raises ValueError for a genotype that is no point of this space (another number of nodes, another concatenation).
+    Raises ValueError for a genotype that is no point of this space (another number of nodes, another
+    concatenation).
     """
     if not text.startswith("Genotype("):
         return None

@@ -17,8 +17,9 @@ Table = Sequence[Sequence[float]]  # rows x options
 class Decision:
     """A table of rows x options. A value keeps `keep` rows and picks one option in each.
 
-    A NAS-Bench-201 node with j edges has j rows and keeps all; a DARTS node with j possible inputs keeps two rows;
-    a depth is one row. Options in `never` can be mixed in a supernet but are never part of a value: DARTS's ``none``.
+    A NAS-Bench-201 node with j edges has j rows and keeps all; a DARTS node with j possible inputs keeps two
+    rows; a depth is one row. Options in `never` can be mixed in a supernet but are never part of a value:
+    DARTS's ``none``.
 
     Raises ValueError if there is no option to pick, or more rows are kept than there are.
     """
@@ -31,7 +32,9 @@ class Decision:
 
     def __post_init__(self) -> None:
         if not 1 <= self.keep <= self.rows:
-            raise ValueError(f"decision {self.name!r}: keep must be in 1..rows ({self.rows}), not {self.keep}")
+            raise ValueError(
+                f"decision {self.name!r}: keep must be in 1..rows ({self.rows}), not {self.keep}"
+            )
         if len(set(self.options)) < len(self.options):
             raise ValueError(f"decision {self.name!r}: options must differ, got {self.options}")
         if not self.legal:
@@ -45,7 +48,7 @@ class Decision:
     @property
     def size(self) -> int:
         """The number of values."""
-        return comb(self.rows, self.keep) * len(self.legal) ** self.keep
+        return comb(self.rows, self.keep) * int(len(self.legal) ** self.keep)
 
     def values(self) -> list[Value]:
         """Every value, in a fixed order."""
@@ -59,10 +62,14 @@ class Decision:
         """The value itself if it is legal. Raises ValueError with the rule that it breaks."""
         rows = [row for row, _ in value]
         if len(rows) != self.keep or rows != sorted(set(rows)) or not set(rows) <= set(range(self.rows)):
-            raise ValueError(f"decision {self.name!r} keeps {self.keep} of rows 0..{self.rows - 1}, got rows {rows}")
+            raise ValueError(
+                f"decision {self.name!r} keeps {self.keep} of rows 0..{self.rows - 1}, got rows {rows}"
+            )
         for _, option in value:
             if option not in self.legal:
-                raise ValueError(f"decision {self.name!r} has no option {option!r}; options are {list(self.legal)}")
+                raise ValueError(
+                    f"decision {self.name!r} has no option {option!r}; options are {list(self.legal)}"
+                )
         return value
 
     def sample(self, rng: Random) -> Value:
@@ -90,10 +97,12 @@ class Decision:
     def project(self, scores: Table, never: Collection[Option] = ()) -> Value:
         """The best legal value under `scores` (rows x options), larger is better.
 
-        Each row offers its best option; the `keep` best rows are kept. Ties go to the lower index. This is DARTS's
-        derivation (Liu et al. 2019, section 2.4) for j x 8 with keep 2, and argmax for 1 x n.
+        Each row offers its best option; the `keep` best rows are kept. Ties go to the lower index. This is
+        DARTS's derivation (Liu et al. 2019, section 2.4) for j x 8 with keep 2, and argmax for 1 x n.
         """
-        allowed = [i for i, option in enumerate(self.options) if option not in self.never and option not in never]
+        allowed = [
+            i for i, option in enumerate(self.options) if option not in self.never and option not in never
+        ]
         best = [max(allowed, key=lambda i: row[i]) for row in scores]
         order = sorted(range(self.rows), key=lambda row: -scores[row][best[row]])
         return tuple((row, self.options[best[row]]) for row in sorted(order[: self.keep]))

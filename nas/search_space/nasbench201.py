@@ -1,7 +1,7 @@
 """NAS-Bench-201 (Dong & Yang, ICLR 2020): 15,625 cells of four nodes and five operations.
 
-The same space is NATS-Bench's topology space. With 16 channels and 5 cells a stage, the best cell on CIFAR-10 has
-1,288,506 parameters and 184,730,240 multiply-adds.
+The same space is NATS-Bench's topology space. With 16 channels and 5 cells a stage, the best cell on CIFAR-10
+has 1,288,506 parameters and 184,730,240 multiply-adds.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def nasbench201(
     x = b("last", "bn_relu", x, affine=True)
     x = b("pool", "global_avg_pool", x)
     b("classifier", "linear", x, out=classes)
-    return SearchSpace(decisions, b.graph(keep_dead=True), known=KNOWN, supernet={"affine": False, "pool_norm": False})
+    return SearchSpace(
+        decisions, b.graph(keep_dead=True), known=KNOWN, supernet={"affine": False, "pool_norm": False}
+    )
 
 
 def _cell(b: Builder, name: str, x: str, width: int) -> str:

@@ -1,4 +1,6 @@
-"""SearchSpace: decisions and a graph with holes; everything else about a space is derived from these two. No torch."""
+"""SearchSpace: decisions and a graph with holes; everything else about a space is derived from these two. No
+torch.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ class SearchSpace:
         supernet: arguments of `Supernet` that the space's paper uses, e.g. ``{"affine": False}``.
         read: reads another notation of the literature: text -> choices, or None if it is not that notation.
         name: the address that made this space; `nas.space` sets it.
-        scale: the arguments that made this space (channels, cells, classes, input ...); `nas.space` sets them.
+        scale: the arguments that made this space (channels, cells, classes, input ...); `nas.space` sets
+            them.
 
     Raises ValueError if the holes of the graph and the decisions do not match.
     """
@@ -47,12 +50,16 @@ class SearchSpace:
     def __post_init__(self) -> None:
         table = {decision.name: decision for decision in self.decisions}
         if len(table) < len(self.decisions):
-            raise ValueError(f"decisions of one space need different names, got {[d.name for d in self.decisions]}")
+            raise ValueError(
+                f"decisions of one space need different names, got {[d.name for d in self.decisions]}"
+            )
         for hole in {hole for node in self.graph.nodes for hole in node.holes()}:
             if hole.decision not in table:
                 raise ValueError("a hole asks " + unknown("decision", hole.decision, table))
             if not 0 <= hole.row < table[hole.decision].rows:
-                raise ValueError(f"a hole asks row {hole.row} of {hole.decision!r}, which has {table[hole.decision].rows}")
+                raise ValueError(
+                    f"a hole asks row {hole.row} of {hole.decision!r}, which has {table[hole.decision].rows}"
+                )
         idle = set(table) - self.graph.decisions()
         if idle:
             raise ValueError(f"no hole asks the decision {sorted(idle)[0]!r}: it would never matter")
@@ -70,10 +77,13 @@ class SearchSpace:
         """The number of encodings (raw choices), of which several may be one network."""
         return prod(decision.size for decision in self.decisions)
 
-    # --- making architectures ---------------------------------------------------------------------------------
+    # --- making architectures -------------------------------------------------------------------------------
 
     def architecture(self, choices: Choices) -> Architecture:
-        """The architecture of these choices. Raises ValueError if a decision is missing, unknown or illegal."""
+        """The architecture of these choices.
+
+        Raises ValueError if a decision is missing, unknown or illegal.
+        """
         extra = set(choices) - {decision.name for decision in self.decisions}
         if extra:
             self.decision(min(extra))
@@ -90,7 +100,10 @@ class SearchSpace:
         return self.architecture({decision.name: decision.sample(rng) for decision in self.decisions})
 
     def mutate(self, architecture: Architecture, rng: Random) -> Architecture:
-        """Elementary mutations until the canonical form changes. Raises ValueError for a space of one network."""
+        """Elementary mutations until the canonical form changes.
+
+        Raises ValueError for a space of one network.
+        """
         movable = [decision for decision in self.decisions if decision.size > 1]
         if not movable:
             raise ValueError(f"space {self.name!r} has one architecture only: nothing to mutate")
@@ -122,7 +135,7 @@ class SearchSpace:
         tables = (d.mask(architecture.choices[d.name]) for d in self.decisions)
         return [number for table in tables for row in table for number in row]
 
-    # --- identity ---------------------------------------------------------------------------------------------
+    # --- identity -------------------------------------------------------------------------------------------
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """The same network with every choice that does not matter set to its first option."""
@@ -133,14 +146,16 @@ class SearchSpace:
         while True:
             active = self.graph.active(current)
             simpler = {
-                d.name: tuple((row, o if (d.name, row) in active else d.legal[0]) for row, o in current[d.name])
+                d.name: tuple(
+                    (row, o if (d.name, row) in active else d.legal[0]) for row, o in current[d.name]
+                )
                 for d in self.decisions
             }
             if simpler == current:
                 return current
             current = simpler
 
-    # --- text -------------------------------------------------------------------------------------------------
+    # --- text -----------------------------------------------------------------------------------------------
 
     def _literal(self, choices: Choices) -> str:
         """NAS-Bench-201's notation for every space: ``|option~row|option~row|+|...|``, a group a decision."""
@@ -162,10 +177,12 @@ class SearchSpace:
             return self.architecture(choices)
         groups = text.split("+")
         if len(groups) != len(self.decisions):
-            raise ValueError(f"a literal of {self.name!r} has {len(self.decisions)} groups, got {len(groups)}: {text}")
+            raise ValueError(
+                f"a literal of {self.name!r} has {len(self.decisions)} groups, got {len(groups)}: {text}"
+            )
         return self.architecture({d.name: _parse(d, g) for d, g in zip(self.decisions, groups, strict=True)})
 
-    # --- graphs -----------------------------------------------------------------------------------------------
+    # --- graphs ---------------------------------------------------------------------------------------------
 
     def fill(self, architecture: Architecture) -> Graph:
         """The filled graph, at the scale of this space."""

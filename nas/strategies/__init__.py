@@ -1,20 +1,19 @@
 """Strategies: how the next architecture, or the mixing weights, are chosen."""
 
+from nas.execution import Executor, Trial
 from nas.strategies.darts import Darts
 from nas.strategies.random_search import RandomSearch
 from nas.strategies.strategy import (
     STRATEGIES,
     AskTell,
     Examples,
-    Executor,
     OneShot,
     Report,
     Strategy,
     Task,
-    Trial,
 )
 
 __all__ = [
-    "STRATEGIES", "AskTell", "Darts", "Examples", "Executor", "OneShot", "RandomSearch", "Report", "Strategy", "Task",
-    "Trial",
+    "STRATEGIES", "AskTell", "Darts", "Examples", "Executor", "OneShot", "RandomSearch", "Report", "Strategy",
+    "Task", "Trial",
 ]  # fmt: skip

@@ -1,7 +1,8 @@
 """DARTS (Liu, Simonyan, Yang, ICLR 2019): architecture search by gradient descent.
 
-Weights w are trained on one half of the data, alphas on the other:  min_a L_val(w*(a), a),  w*(a) = argmin_w L_train(w, a)
-(equations 3 and 4). w* is approximated by w itself (first order) or by one step of training (second order, equation 6).
+Weights w are trained on one half of the data, alphas on the other:  min_a L_val(w*(a), a),  w*(a) = argmin_w
+L_train(w, a) (equations 3 and 4). w* is approximated by w itself (first order) or by one step of training
+(second order, equation 6).
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class Darts(OneShot):
 
     Args:
         order: 1, or 2 for the gradient through one step of training (equation 6).
-        unrolled: how the second order is computed: ``finite`` is the paper's difference (equation 8), ``exact`` a double
-            backward pass.
+        unrolled: how the second order is computed: ``finite`` is the paper's difference (equation 8),
+            ``exact`` a double backward pass.
         epsilon: of the finite difference, divided by the norm of the gradient (the paper: 0.01).
         epochs: of search, if the budget does not say.
         batch: images a step, of each half.
@@ -61,7 +62,13 @@ class Darts(OneShot):
         super().__init__()
         self.order, self.unrolled, self.epsilon = order, unrolled, epsilon
         self.epochs, self.batch = epochs, batch
-        self.lr, self.lr_min, self.momentum, self.weight_decay, self.clip = lr, lr_min, momentum, weight_decay, clip
+        self.lr, self.lr_min, self.momentum, self.weight_decay, self.clip = (
+            lr,
+            lr_min,
+            momentum,
+            weight_decay,
+            clip,
+        )
         self.alpha_lr, self.alpha_betas, self.alpha_weight_decay = alpha_lr, alpha_betas, alpha_weight_decay
 
     def prepare(self, task: Task) -> None:
@@ -75,7 +82,11 @@ class Darts(OneShot):
         self.alphas = {name: nn.Parameter(alpha.to(self.device)) for name, alpha in alphas.items()}
         self.weights = dict(self.supernet.named_parameters())
         self.weight_optimizer = torch.optim.SGD(
-            self.weights.values(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay, foreach=True
+            self.weights.values(),
+            self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            foreach=True,
         )
         self.alpha_optimizer = torch.optim.Adam(
             self.alphas.values(),
@@ -98,11 +109,13 @@ class Darts(OneShot):
             for name, split in (("train", task.examples.train), ("valid", task.examples.valid))
         )
 
-    # --- one epoch ----------------------------------------------------------------------------------------------
+    # --- one epoch ------------------------------------------------------------------------------------------
 
     def train_epoch(self, number: int) -> dict[str, float]:
         self.supernet.train()
-        self.rate = self.lr_min + (self.lr - self.lr_min) * (1 + math.cos(math.pi * number / self.horizon)) / 2
+        self.rate = (
+            self.lr_min + (self.lr - self.lr_min) * (1 + math.cos(math.pi * number / self.horizon)) / 2
+        )
         for group in self.weight_optimizer.param_groups:
             group["lr"] = self.rate
         total = torch.zeros((), device=self.device, dtype=torch.float64)
@@ -154,7 +167,7 @@ class Darts(OneShot):
         """The table of each decision: softmax over the operations (equation 2)."""
         return {name: (a.detach() if detached else a).softmax(dim=-1) for name, a in self.alphas.items()}
 
-    # --- the gradient of the alphas -----------------------------------------------------------------------------
+    # --- the gradient of the alphas -------------------------------------------------------------------------
 
     def alpha_gradient(self, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> Tensors:
         """The gradient of the validation loss with respect to each alpha, of first or second order."""
@@ -179,9 +192,12 @@ class Darts(OneShot):
         self, weights: Mapping[str, Tensor], batch: tuple[Tensor, Tensor], *, differentiable: bool = False
     ) -> Tensors:
         """The weights after one step of SGD with momentum and weight decay on `batch`: w' of equation 6."""
-        gradients = torch.autograd.grad(self.loss(weights, batch), list(weights.values()), create_graph=differentiable)
+        gradients = torch.autograd.grad(
+            self.loss(weights, batch), list(weights.values()), create_graph=differentiable
+        )
         return {
-            name: weight - self.rate * (gradient + self.weight_decay * weight + self.momentum * self._velocity(name))
+            name: weight
+            - self.rate * (gradient + self.weight_decay * weight + self.momentum * self._velocity(name))
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
         }
 
@@ -190,7 +206,8 @@ class Darts(OneShot):
         return 0.0 if velocity is None else velocity
 
     def _finite_difference(self, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> list[Tensor]:
-        """Equations 7 and 8: the product of Hessian and gradient from two gradients at w +- epsilon v / |v|."""
+        """Equations 7 and 8: the product of Hessian and gradient from two gradients at w +- epsilon v / |v|.
+        """
         alphas = list(self.alphas.values())
         stepped = {name: w.detach().requires_grad_() for name, w in self.stepped(self.weights, train).items()}
         gradients = torch.autograd.grad(self.loss(stepped, valid), [*alphas, *stepped.values()])
@@ -204,15 +221,17 @@ class Darts(OneShot):
                 for (name, weight), direction in zip(self.weights.items(), v, strict=True)
             }
             sides.append(torch.autograd.grad(self.loss(moved, train), alphas))
-        return [g - self.rate * (up - down) / (2 * radius) for g, up, down in zip(direct, *sides, strict=True)]
+        return [
+            g - self.rate * (up - down) / (2 * radius) for g, up, down in zip(direct, *sides, strict=True)
+        ]
 
-    # --- results ------------------------------------------------------------------------------------------------
+    # --- results --------------------------------------------------------------------------------------------
 
     def _metrics(self, loss: float, right: float) -> dict[str, float]:
         if not math.isfinite(loss):
             raise FloatingPointError(
-                f"the training loss is {loss} in epoch {self.epoch + 1} (learning rate {self.rate:.4g}): it is no number "
-                "any more; lower strategy.lr or strategy.alpha_lr"
+                f"the training loss is {loss} in epoch {self.epoch + 1} (learning rate {self.rate:.4g}): "
+                "it is no number any more; lower strategy.lr or strategy.alpha_lr"
             )
         examples = self.task.examples
         assert examples is not None

@@ -1,4 +1,6 @@
-"""Random search: train each candidate briefly, keep the best (Li & Talwalkar 2019: the control of every search)."""
+"""Random search: train each candidate briefly, keep the best (Li & Talwalkar 2019: the control of every
+search).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from nas.execution import Trial
 from nas.seeding import generator
-from nas.strategies.strategy import STRATEGIES, AskTell, Trial
+from nas.strategies.strategy import STRATEGIES, AskTell
 
 ATTEMPTS = 100  # draws for an architecture that was not seen, before a known one is accepted
 

@@ -1,9 +1,9 @@
 """Strategy, AskTell, OneShot, Trial, Report, Task: how a search is written and what it talks about.
 
-A strategy is a lazy stream of reports. `search()` pulls them one by one, logs each before it asks for the next, and may
-stop between any two. The order of calls is: the constructor with the configuration's arguments; `resume` if an earlier
-stream was cut off; `reports(task)`; then, at any time between two reports, `best()` and, for one-shot strategies,
-`state()`. A strategy never writes files, starts processes or knows about runs.
+A strategy is a lazy stream of reports. `search()` pulls them one by one, logs each before it asks for the
+next, and may stop between any two. The order of calls is: the constructor with the configuration's arguments;
+`resume` if an earlier stream was cut off; `reports(task)`; then, at any time between two reports, `best()`
+and, for one-shot strategies, `state()`. A strategy never writes files, starts processes or knows about runs.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ class Examples:
 class Task:
     """What a search works on.
 
-    `epochs` is the horizon of a one-shot search, `trials` the evaluations a black-box search may start; None: no limit.
-    `lag`: ask(n) sees the results of trials 0 .. n-1-lag. `examples` is there for one-shot strategies, `executor` for
-    black-box ones. `tick(done, total)` may be called within an epoch, for a progress bar.
+    `epochs` is the horizon of a one-shot search, `trials` the evaluations a black-box search may start; None:
+    no limit. `lag`: ask(n) sees the results of trials 0 .. n-1-lag. `examples` is there for one-shot
+    strategies, `executor` for black-box ones. `tick(done, total)` may be called within an epoch, for a
+    progress bar.
     """
 
     space: SearchSpace
@@ -96,8 +97,8 @@ class Strategy(ABC):
 class AskTell(Strategy):
     """A black-box strategy: proposes architectures and learns their results.
 
-    A subclass writes `ask`, which changes nothing and draws its randomness from `self.task.seed` and the number, and may
-    extend `tell`. Results are told in the order of numbers.
+    A subclass writes `ask`, which changes nothing and draws its randomness from `self.task.seed` and the
+    number, and may extend `tell`. Results are told in the order of numbers.
     """
 
     objective = "valid_accuracy"
@@ -124,7 +125,11 @@ class AskTell(Strategy):
         return any(digest == architecture.digest for digest, _ in self._known)
 
     def best(self) -> Architecture:
-        done = [(result[self.objective], -trial.number, trial) for trial, result in self.told if result is not None]
+        done = [
+            (result[self.objective], -trial.number, trial)
+            for trial, result in self.told
+            if result is not None
+        ]
         if not done:
             failed = f"; all {len(self.told)} failed" if self.told else ""
             raise ValueError(f"no trial has a result yet{failed}")
@@ -223,7 +228,8 @@ class OneShot(Strategy):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Tensors and numbers that `load` needs to go on to the same bits; readable with weights_only=True."""
+        """Tensors and numbers that `load` needs to go on to the same bits; readable with weights_only=True.
+        """
 
     @abstractmethod
     def load(self, state: dict[str, Any]) -> None:

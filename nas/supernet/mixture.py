@@ -19,14 +19,16 @@ class Mixture(nn.Module):
 
     Args:
         picks: for each option, the holes and the index picked in each.
-        modules: the option's module, or None where there is no connection (``none``): its weight counts in the
-            softmax, its output is zero and is not computed.
+        modules: the option's module, or None where there is no connection (``none``): its weight counts in
+            the softmax, its output is zero and is not computed.
         keys: a name for each option, for the parameters.
     """
 
     mixed = True
 
-    def __init__(self, picks: Sequence[Pick], modules: Sequence[nn.Module | None], keys: Sequence[str]) -> None:
+    def __init__(
+        self, picks: Sequence[Pick], modules: Sequence[nn.Module | None], keys: Sequence[str]
+    ) -> None:
         super().__init__()
         self.entries: list[tuple[Pick, nn.Module]] = []
         for pick, module, key in zip(picks, modules, keys, strict=True):
@@ -35,7 +37,9 @@ class Mixture(nn.Module):
                 self.entries.append((pick, module))
 
     def forward(self, *inputs: Tensor, weights: Weights) -> Tensor:
-        """Inputs and output: (batch, channels, height, width). `weights`: scalars by decision, row and option."""
+        """Inputs and output: (batch, channels, height, width). `weights`: scalars by decision, row and
+        option.
+        """
         total: Tensor | None = None
         for pick, module in self.entries:
             term = module(*inputs) * _product(pick, weights)

@@ -26,7 +26,9 @@ class Supernet(Network):
     Raises ValueError if the space has choices of width: a mixture of widths has no one set of weights.
     """
 
-    def __init__(self, space: SearchSpace, *, affine: bool | None = None, pool_norm: bool | None = None) -> None:
+    def __init__(
+        self, space: SearchSpace, *, affine: bool | None = None, pool_norm: bool | None = None
+    ) -> None:
         self.space = space
         published = space.supernet
         super().__init__(
@@ -39,8 +41,8 @@ class Supernet(Network):
     def forward(self, x: Tensor, weights: Mapping[str, Tensor] | Architecture) -> Tensor:  # type: ignore[override]
         """Logits (batch, classes) of x (batch, channels, height, width).
 
-        `weights`: a table (rows, options) for each decision mixes every option by its entry; an `Architecture` runs
-        that path alone, and costs one path.
+        `weights`: a table (rows, options) for each decision mixes every option by its entry; an
+        `Architecture` runs that path alone, and costs one path.
         """
         if isinstance(weights, Architecture):
             steps, output = self._path(weights)
@@ -64,7 +66,9 @@ class Supernet(Network):
 
     def _channels(self, node: Node, channels: dict[str, int]) -> int:
         if isinstance(node.out, Hole):
-            raise ValueError(f"node {node.name!r} chooses its width: search this space with paths trained on their own")
+            raise ValueError(
+                f"node {node.name!r} chooses its width: search this space with paths trained on their own"
+            )
         return super()._channels(node, channels)
 
     def _build(self, node: Node, c_in: int, c_out: int) -> nn.Module:
@@ -98,7 +102,9 @@ class Supernet(Network):
         return Gate(module, node.when, index)
 
     def _compile(self, graph: Graph) -> tuple[list[Step], dict[str, int]]:
-        """The program of the unfilled graph, or of a path: then each mixture stands for the module of its option."""
+        """The program of the unfilled graph, or of a path: then each mixture stands for the module of its
+        option.
+        """
         if graph is self.graph:
             return super()._compile(graph)
         unfilled = {node.name: node for node in self.graph.nodes}
@@ -109,7 +115,7 @@ class Supernet(Network):
                 if isinstance(module, Mixture):
                     holes = hole_attributes(unfilled[node.name])
                     attrs = {name: value for name, value in node.attrs if name in holes}
-                    self.nodes[node.name] = module.get_submodule(option_key(str(node.op), attrs))  # type: ignore[arg-type]
+                    self.nodes[node.name] = module.get_submodule(option_key(str(node.op), attrs))
             return super()._compile(graph)
         finally:
             self.nodes = mixtures

@@ -123,6 +123,7 @@ def _structure(block: Block) -> object:
             tuple(None if (i, j) in block.reads else block.local(name) for j, name in enumerate(call.inputs)),
             tuple(name for name, _ in call.numbers),
             call.words,
+            call.normed,
         )
         for i, call in enumerate(block.calls)
     )
@@ -219,8 +220,8 @@ def _singular(word: str) -> str:
     return "".join(part.capitalize() for part in word.split("_")) or "Block"
 
 
-def argument_text(call: Call, texts: dict[str, str]) -> str:
-    """The arguments of a primitive: channels by place, the rest only where it is not the default."""
+def construction(call: Call, *, maker: str, texts: dict[str, str]) -> str:
+    """What builds a call's module: channels by place, the rest only where it is not the default."""
     parts = [texts["c_in"], texts["c_out"]]
     if texts["stride"] != repr(default(call.op, "stride")):
         parts.append(texts["stride"])
@@ -228,4 +229,5 @@ def argument_text(call: Call, texts: dict[str, str]) -> str:
         if texts[name] != repr(default(call.op, name)):
             parts.append(f"{name}={texts[name]}")
     parts.extend(f"{name}={value!r}" for name, value in call.words)
-    return ", ".join(parts)
+    made = f"{maker}({', '.join(parts)})"
+    return f"nn.Sequential({made}, nn.BatchNorm2d({texts['c_out']}, affine=False))" if call.normed else made

@@ -127,8 +127,8 @@ class Closure:
             name = next(option for option in options if option not in self.taken)
         if not line and origin.name is None:
             raise ExportError(
-                f"format 'python' copies definitions, and the module {origin.module!r} is used as a value: import "
-                "the names it is used for, or export to onnx or torch"
+                f"format 'python' copies definitions, and the module {origin.module!r} is used as a value: "
+                "import the names it is used for, or export to onnx or torch"
             )
         self._names[origin] = name
         if line:

@@ -18,7 +18,8 @@ class Call(NamedTuple):
     """One operation: a primitive with its arguments, or a join.
 
     `numbers` may differ between blocks of one class; `words` (attributes that are no numbers) may not. Words
-    that equal the primitive's defaults are left out.
+    that equal the primitive's defaults are left out. `normed`: a norm without parameters follows (the search
+    form of a pooling).
     """
 
     name: str
@@ -26,6 +27,7 @@ class Call(NamedTuple):
     inputs: tuple[str, ...]
     numbers: tuple[tuple[str, Number], ...] = ()
     words: tuple[tuple[str, str | bool], ...] = ()
+    normed: bool = False
 
     @property
     def join(self) -> bool:
@@ -65,7 +67,8 @@ def simplified(network: Network) -> Program:
             calls.append(Call(node.name, node.op, inputs))
         else:
             numbers, words = _arguments(network, node, c_in=widths[node.inputs[0]], c_out=widths[node.name])
-            calls.append(Call(node.name, str(node.op), inputs, numbers, words))
+            normed = network.pool_norm and PRIMITIVES[str(node.op)].pool
+            calls.append(Call(node.name, str(node.op), inputs, numbers, words, normed))
         if node.op in ZEROS:
             zeros.add(node.name)
     output = stands_for.get(graph.output, graph.output)
@@ -85,10 +88,7 @@ def _width(node: Node, widths: dict[str, int]) -> int:
 def _arguments(
     network: Network, node: Node, *, c_in: int, c_out: int
 ) -> tuple[tuple[tuple[str, Number], ...], tuple[tuple[str, str | bool], ...]]:
-    primitive = PRIMITIVES[str(node.op)]
     attributes: dict[str, Any] = {"affine": network.affine, **dict(node.attrs)}
-    if network.pool_norm and primitive.pool:
-        attributes["norm"] = True
     numbers: list[tuple[str, Number]] = [("c_in", c_in), ("c_out", c_out), ("stride", node.stride)]
     words: list[tuple[str, str | bool]] = []
     for name, value in sorted(attributes.items()):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from nas.exporters.source.blocks import Block, Pattern, argument_text, blocks, patterns
+from nas.exporters.source.blocks import Block, Pattern, blocks, construction, patterns
 from nas.exporters.source.chain import Item, Loop, item, loops
-from nas.exporters.source.layout import COLUMNS
-from nas.exporters.source.program import Call, Number, Program
+from nas.exporters.source.layout import COLUMNS, wrapped
+from nas.exporters.source.program import Number, Program
 from nas.exporters.source.scope import Scope, attribute, joined
 
 
@@ -58,7 +58,7 @@ def listing(program: Program, *, summary: str, maker: Callable[[str], str], take
 def _single(block: Block) -> bool:
     """Whether the block is one call that needs no class of its own."""
     call = block.calls[0]
-    return len(block.calls) == 1 and not call.join and not call.words and not call.numbers[3:]
+    return len(block.calls) == 1 and not (call.join or call.normed or call.words or call.numbers[3:])
 
 
 def _list_names(found: Sequence[Loop], taken: set[str]) -> dict[int, str]:
@@ -97,8 +97,8 @@ def _block_class(pattern: Pattern, maker: Callable[[str], str]) -> str:
     for i, call in enumerate(first.calls):
         if not call.join:
             texts = {key: pattern.texts[i, key] for key, _ in call.numbers}
-            built = f"{maker(call.op)}({argument_text(call, texts)})"
-            made.append(f"        self.{attribute(first.local(call.name))} = {built}")
+            built = construction(call, maker=maker(call.op), texts=texts)
+            made.extend(wrapped(f"self.{attribute(first.local(call.name))} = {built}", indent=8))
     if made:
         given = "".join(f", {name}: {kind}" for name, kind in kinds.items())
         lines += [f"    def __init__(self{given}) -> None:", "        super().__init__()", *made, ""]
@@ -199,17 +199,17 @@ def _network_class(
             built = f"{each[0]}(*numbers) for {each[1]} in {name.upper()}"
             lines.append(f"        self.{name} = nn.ModuleList({built})")
         elif step.maker is not None:
-            lines.append(f"        self.{_attribute(step, names)} = {step.maker}({_given(step)})")
+            lines.extend(wrapped(f"self.{_attribute(step, names)} = {_built(step)}", indent=8))
     scope = _network_body(program, steps, names)
     return "\n".join([*lines, "", "    def forward(self, x: Tensor) -> Tensor:", *scope.lines])
 
 
-def _given(step: Item) -> str:
-    """The arguments of a block that stands alone."""
-    call: Call | None = step.call
-    if call is None:
-        return ", ".join(repr(number) for number in step.numbers)
-    return argument_text(call, {key: repr(value) for key, value in call.numbers})
+def _built(step: Item) -> str:
+    """The expression that builds a block that stands alone."""
+    if step.call is None:
+        return f"{step.maker}({', '.join(repr(number) for number in step.numbers)})"
+    texts = {key: repr(value) for key, value in step.call.numbers}
+    return construction(step.call, maker=str(step.maker), texts=texts)
 
 
 def _network_body(program: Program, steps: Sequence[Item | Loop], names: dict[int, str]) -> Scope:
