@@ -144,14 +144,14 @@ def parameters(depth: int, width: int, *, classes: int, channels: int) -> int:
 def like(params: int, *, classes: int, input: Sequence[int]) -> tuple[str, dict[str, Any]]:
     """The hand-designed control of like size: a name, and arguments for `resnet_cifar`.
 
-    Among the networks whose parameters come within a tenth of `params`, the one whose width is nearest to the
-    published 16; if there is none, the one that comes nearest.
+    At each depth the width that comes nearest to `params`; among those within a tenth of it, the one whose width is
+    nearest to the published 16. If none comes so near, the nearest.
     """
-    members = [(depth, width) for depth in (8, 14, 20, 26, 32, 56) for width in range(3, 129)]
 
     def off(member: tuple[int, int]) -> float:
         return abs(parameters(*member, classes=classes, channels=input[0]) / params - 1)
 
+    members = [min(((depth, width) for width in range(3, 129)), key=off) for depth in (8, 14, 20, 26, 32, 56)]
     near = [member for member in members if off(member) <= 0.1]
     depth, width = min(near, key=lambda m: (abs(m[1] - 16), off(m))) if near else min(members, key=off)
     return f"resnet{depth}-w{width}", {"depth": depth, "widths": [width, 2 * width, 4 * width]}

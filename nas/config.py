@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field
@@ -39,7 +39,9 @@ def settings(
     """The top-level keys that are no sections. threads: 0 means the number of cores."""
 
 
-def search_settings(lag: Annotated[int, Field(ge=0)] | None = None, order: str = "number") -> None:
+def search_settings(
+    lag: Annotated[int, Field(ge=0)] | None = None, order: Literal["number", "free"] = "number"
+) -> None:
     """The section ``search``: lag (None: workers - 1) and order (``number`` or ``free``)."""
 
 
@@ -95,7 +97,7 @@ def merge(*layers: Layer) -> dict[str, Any]:
             below = merged.get(key)
             if not isinstance(value, Mapping) or not isinstance(below, Mapping):
                 merged[key] = dict(value) if isinstance(value, Mapping) else value
-            elif value.get("name", below.get("name")) != below.get("name") and key != "data":
+            elif key != "data" and below.get("name") not in (None, value.get("name", below.get("name"))):
                 merged[key] = dict(value)
             else:
                 merged[key] = merge(below, value)

@@ -44,13 +44,11 @@ class Run:
     @classmethod
     def create(cls, folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> Run:
         """A new run. Raises ValueError if the folder holds one already."""
-        if (folder / CONFIG).exists():
-            raise ValueError(
-                f"{folder} holds a run already: go on with `nas resume {folder}`, or name another --run"
-            )
         run = cls(folder)
+        run._check_free()
         folder.mkdir(parents=True, exist_ok=True)
         run._acquire()
+        run._check_free()  # another process may have been faster
         replace(folder / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
         replace(folder / CONFIG, dump(config))
         return run
@@ -77,7 +75,13 @@ class Run:
             self._lock.close()
             self._lock = None
 
+    def _check_free(self) -> None:
+        if (self.folder / CONFIG).exists():
+            where = self.folder
+            raise ValueError(f"{where} holds a run already: go on with `nas resume {where}`, or name another --run")
+
     def _acquire(self) -> None:
+        """Lock the folder, and sweep up what a process that was killed left half written."""
         path = self.folder / ".lock"
         lock = open(path, "a+")  # noqa: SIM115  (held as long as the run is open)
         try:
@@ -90,6 +94,8 @@ class Run:
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
         self._lock = lock
+        for partial in self.folder.glob(".*.part"):
+            partial.unlink()
 
     # --- the ledger -----------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ import torch
 import yaml
 from torch import nn
 
-from nas.exporters import EXPORTERS, ExportError, Facts, Job, checked, export
+from nas.exporters import EXPORTERS, ExportError, Facts, Job, Written, checked, export
 from nas.exporters.python_file import write_python
 from nas.graph import Builder, Shape
 from nas.network import Network
@@ -282,7 +282,7 @@ def relu_conv_bn(c_in: int, c_out: int) -> nn.Module:
 
 
 class Scaled(nn.Module):
-    """Scales: (batch, channels, h, w), of which there are quite many words here; and it goes on to the end."""
+    """Scales: (batch, channels, h, w), of which there are many words here; and it goes on to the end....."""
 
     power = EVEN
 
@@ -300,7 +300,7 @@ class Scaled(nn.Module):
 
 
 @primitive("test_scaled_{tag}", cost=lambda t, c, s, a, factor=1.0, kind="r": t.conv(c, 3, s).norm(a))
-def scaled(c_in: int, c_out: int, stride: int = 1, affine: bool = True, factor: float = 1.0, kind: str = "r"):
+def scaled(c_in, c_out, stride=1, affine=True, factor=1.0, kind="r") -> nn.Module:
     """Scaled"""
     theirs, ours = conv.relu_conv_bn(c_in, c_out, 1, stride), relu_conv_bn(c_out, c_out)
     return Scaled(nn.Sequential(*[layer for layer in (theirs, ours)]), factor, kind)
@@ -425,6 +425,29 @@ def test_a_difference_above_the_tolerance_removes_the_files(
     assert (tmp_path / "n.pt2").read_text() == "of an earlier export"
 
 
+@pytest.mark.parametrize(("share", "passes"), [(0.9e-4, True), (1.1e-4, False)])
+def test_the_tolerance_is_a_share_of_the_largest_output(
+    share: float, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = hand_written()
+    with torch.no_grad():
+        network[-1].weight.zero_()
+        network[-1].bias.fill_(50.0)
+
+    def write(job: Job, *, folder: Path) -> Written:
+        (folder / "n.bin").write_text("")
+        return Written((folder / "n.bin",), lambda inputs: [job.network(x) + 50.0 * share for x in inputs])
+
+    monkeypatch.setitem(EXPORTERS._things, "torch", write)
+    if passes:
+        found = export(network, formats=["torch"], out=tmp_path, facts=facts("n", (3, 8, 8)))
+        assert found.max_abs_diff["torch"] == pytest.approx(50.0 * share, rel=0.01)
+    else:
+        with pytest.raises(ExportError, match="allowed are 0.005"):
+            export(network, formats=["torch"], out=tmp_path, facts=facts("n", (3, 8, 8)))
+        assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("output", [float("nan"), float("inf")])
 def test_outputs_that_are_not_finite_are_refused(output: float, tmp_path: Path) -> None:
     network = hand_written()
@@ -434,25 +457,16 @@ def test_outputs_that_are_not_finite_are_refused(output: float, tmp_path: Path) 
         export(network, formats=["torch"], out=tmp_path, facts=facts("n", (3, 8, 8)))
 
 
-class BatchOfTwo(nn.Module):
-    """Works for some batches only once it is traced."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(4, 2)
+class RowByRow(nn.Module):
+    """A program of its own for every batch size."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(x.flatten(1)) * int(x.shape[0])
+        return torch.stack([row.flatten() for row in x])
 
 
 def test_a_batch_size_that_is_baked_in_is_refused(tmp_path: Path) -> None:
-    class Fixed(BatchOfTwo):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            rows = [self.linear(row.flatten()) for row in x]
-            return torch.stack(rows)
-
     with pytest.raises(ExportError, match="'torch' failed"):
-        export(Fixed(), formats=["torch"], out=tmp_path, facts=facts("n", (1, 2, 2)))
+        export(RowByRow(), formats=["torch"], out=tmp_path, facts=facts("n", (1, 2, 2)))
     assert list(tmp_path.iterdir()) == []
 
 

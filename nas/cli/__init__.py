@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 
@@ -12,10 +13,17 @@ def main() -> None:
     # wins.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from nas.cli.app import app
-    from nas.cli.errors import exit_status
-
     try:
+        signal.signal(signal.SIGTERM, _interrupt)
+        from nas.cli.app import app
+
         app(prog_name="nas")
     except BaseException as error:
+        from nas.cli.errors import exit_status
+
         sys.exit(exit_status(error, debug="--debug" in sys.argv))
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """SIGTERM is what a batch system sends before it kills: taken like Ctrl-C."""
+    raise KeyboardInterrupt

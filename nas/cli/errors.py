@@ -18,13 +18,16 @@ def at_work(folder: object) -> None:
 
 def exit_status(error: BaseException, *, debug: bool = False) -> int:
     """Print the sentence for `error` to stderr; the exit status."""
+    interrupted = isinstance(error, KeyboardInterrupt)
     if isinstance(error, SystemExit):
+        interrupted = error.code == INTERRUPTED  # typer's way to say KeyboardInterrupt
+    if isinstance(error, SystemExit) and not interrupted:
         return error.code if isinstance(error.code, int) else (DONE if error.code is None else FAILED)
     if debug:
         import traceback
 
         traceback.print_exception(error)
-    if isinstance(error, KeyboardInterrupt):
+    if interrupted:
         say("interrupted" + ("; the run is saved, go on with:\n  " + _resume[0] if _resume else ""))
         return INTERRUPTED
     if isinstance(error, ArithmeticError):

@@ -42,17 +42,20 @@ def layers(
     data_dir: Path | None = None,
     **flags: Any,
 ) -> list[dict[str, Any]]:
-    """Files, then --set, then flags, as layers of configuration; later wins."""
-    from nas.config import override
+    """Files, then flags, then --set, as layers of configuration; later wins.
+
+    The settings are one layer, so that their order among each other decides only between equal keys.
+    """
+    from nas.config import merge, override
     from nas.run import read_yaml
 
-    found = [read_yaml(path) for path in config or []] + [override(text) for text in sets or []]
     section = {} if data is None else {"name": data}
     root = data_dir or os.environ.get("NAS_DATA")
     if root:
         section["root"] = str(Path(root).absolute())
     flags = {key: value for key, value in flags.items() if value is not None}
-    return [*found, {"data": section}, flags]
+    files = [read_yaml(path) for path in config or []]
+    return [*files, {"data": section}, flags, merge(*(override(text) for text in sets or []))]
 
 
 def shape(text: str | None) -> tuple[int, int, int] | None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
+
+from pydantic import Field
 
 from nas.registry import Registry
 from nas.search_space import Architecture
 from nas.seeding import derive
 
 Result = Mapping[str, float]
+Positive = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ EXECUTORS: Registry[Callable[..., Executor]] = Registry("executor")
 class Local(Executor):
     """This machine: in this process, or in `workers` processes of `threads` threads each."""
 
-    def __init__(self, evaluate: Evaluator, *, seed: int = 0, workers: int = 1, threads: int = 1) -> None:
+    def __init__(
+        self, evaluate: Evaluator, *, seed: int = 0, workers: Positive = 1, threads: Positive = 1
+    ) -> None:
         self.evaluate, self.seed, self.workers, self.threads = evaluate, seed, workers, threads
         self._queue: deque[Trial] = deque()
         self._running: dict[Future[Result], Trial] = {}
@@ -66,12 +72,14 @@ class Local(Executor):
         if self.workers == 1:
             self._queue.append(trial)
             return
+        import torch
+
         for attempt in range(2):
             self._pool = self._pool or ProcessPoolExecutor(
                 self.workers,
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_start,
-                initargs=(self.evaluate, self.threads),
+                initargs=(self.evaluate, self.threads, torch.are_deterministic_algorithms_enabled()),
             )
             try:
                 self._running[self._pool.submit(_evaluate, trial, self._key(trial))] = trial
@@ -119,15 +127,26 @@ class Local(Executor):
 _evaluator: Evaluator | None = None  # of a worker process
 
 
-def _start(evaluate: Evaluator, threads: int) -> None:
+def _start(evaluate: Evaluator, threads: int, deterministic: bool) -> None:
     import signal
+    import threading
 
     import torch
 
     global _evaluator
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
     _evaluator = evaluate
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed closes nothing: without this its workers would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _evaluate(trial: Trial, seed: int) -> Result:

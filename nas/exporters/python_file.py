@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from nas.exporters.job import EXPORTERS, ExportError, Facts, Job, Written
-from nas.exporters.source import Closure, listing, simplified, wrapped
+from nas.exporters.source import Closure, listing, literal, simplified, wrapped
 from nas.network import Network
 from nas.primitives import PRIMITIVES
 
@@ -128,7 +128,7 @@ def _from_factory(job: Job, closure: Closure) -> str:
     for name, value in arguments.items():
         if not _literal(value):
             raise ExportError(f"format 'python' writes arguments as literals, and {name}={value!r} is none")
-    given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    given = ", ".join(f"{name}={literal(value)}" for name, value in arguments.items())
     lines = wrapped(f"return {closure.add(function)}({given})", indent=4)
     return "\n".join(["def build() -> nn.Module:", '    """The network without its weights"""', *lines])
 
@@ -160,20 +160,19 @@ def _file(
         "\n".join([*docstring, '"""', "", "from __future__ import annotations", "", closure.imports]),
         "\n".join(constants),
     ]
-    definitions = [*closure.definitions, body, READER.strip().replace("{maker}", maker)]
+    definitions = [closure.text, body, READER.strip().replace("{maker}", maker)]
     return "\n\n".join(pieces) + "\n\n\n" + "\n\n\n".join(definitions) + "\n"
 
 
 def _constant(name: str, values: Sequence[float | str], comment: str = "") -> list[str]:
     """A tuple as a constant, on as many lines as it needs."""
-    items = [json.dumps(v, ensure_ascii=False) if isinstance(v, str) else repr(v) for v in values]
-    line = f"{name} = ({', '.join(items)}{',' if len(items) == 1 else ''})"
+    line = f"{name} = {literal(tuple(values))}"
     if comment and len(f"{line}  # {comment}") <= 110:
         return [f"{line}  # {comment}"]
     if len(line) <= 110:
         return [line]
     rows: list[str] = [""]
-    for item in items:
+    for item in map(literal, values):
         if len(rows[-1]) + len(item) > 100:
             rows.append("")
         rows[-1] += f"{item}, "

@@ -106,8 +106,12 @@ class AskTell(Strategy):
     def __init__(self) -> None:
         self.told: list[tuple[Trial, Result | None]] = []
         self._known: dict[tuple[str, int | None], Result] = {}
+        self._digests: set[str] = set()
+        self._best: tuple[float, Architecture] | None = None
         self.replays: set[int] = set()  # numbers of the trials that repeat a known result
+        self._in_a_row = 0  # of the last proposals, those that repeat a known result
         self._left: list[Trial] = []
+        self._left_known: dict[int, Result | Exception] = {}
         self.task: Task
 
     @abstractmethod
@@ -117,56 +121,64 @@ class AskTell(Strategy):
     def tell(self, trial: Trial, result: Result | None) -> None:
         """The result of a trial; None if its evaluation failed."""
         self.told.append((trial, result))
-        if result is not None:
-            self._known[trial.architecture.digest, trial.epochs] = result
+        if result is None:
+            return
+        self._known[trial.architecture.digest, trial.epochs] = result
+        self._digests.add(trial.architecture.digest)
+        value = result[self.objective]
+        if self._best is None or value > self._best[0]:
+            self._best = (value, trial.architecture)
 
     def seen(self, architecture: Architecture) -> bool:
         """Whether an equal architecture has a result already."""
-        return any(digest == architecture.digest for digest, _ in self._known)
+        return architecture.digest in self._digests
 
     def best(self) -> Architecture:
-        done = [
-            (result[self.objective], -trial.number, trial)
-            for trial, result in self.told
-            if result is not None
-        ]
-        if not done:
+        if self._best is None:
             failed = f"; all {len(self.told)} failed" if self.told else ""
             raise ValueError(f"no trial has a result yet{failed}")
-        return max(done, key=lambda entry: entry[:2])[2].architecture
+        return self._best[1]
 
     def resume(self, past: Iterable[Report], state: dict[str, Any] | None) -> None:
         started: OrderedDict[int, Trial] = OrderedDict()
         for report in past:
             assert report.architecture is not None
             if report.kind == "start":
-                started[report.step] = Trial(report.step, report.architecture, report.epochs)
+                trial = Trial(report.step, report.architecture, report.epochs)
+                started[report.step] = trial
+                known = self._asked(trial)
+                if known is not None:
+                    self._left_known[report.step] = known
             elif report.kind == "trial":
-                trial = started.pop(report.step, Trial(report.step, report.architecture, report.epochs))
+                trial = started.pop(report.step)
+                self._left_known.pop(report.step, None)
                 self.tell(trial, None if report.error else report.metrics)
-                if report.replayed:
-                    self.replays.add(report.step)
         self._left = list(started.values())
+
+    def _asked(self, trial: Trial) -> Result | None:
+        """Count a proposal; the result that it repeats, if there is one."""
+        known = self._known.get((trial.architecture.digest, trial.epochs))
+        self._in_a_row = 0 if known is None else self._in_a_row + 1
+        if known is not None:
+            self.replays.add(trial.number)
+        return known
 
     def reports(self, task: Task) -> Iterator[Report]:
         assert task.executor is not None
         self.task = task
         waiting = OrderedDict((trial.number, trial) for trial in self._left)  # asked, not told, in order
         number = len(self.told) + len(waiting)
-        finished: dict[int, Result | Exception] = {}
+        finished = dict(self._left_known)
         for trial in waiting.values():
-            task.executor.submit(trial)
-        in_a_row = 0
-        while in_a_row < REPLAYS_IN_A_ROW:
+            if trial.number not in finished:
+                task.executor.submit(trial)
+        while self._in_a_row < REPLAYS_IN_A_ROW:
             while waiting and len(waiting) > task.lag:
                 yield self._next(task, waiting, finished)
             if task.trials is not None and number - len(self.replays) >= task.trials:
                 break
             trial = self.ask(number)
-            known = self._known.get((trial.architecture.digest, trial.epochs))
-            in_a_row = 0 if known is None else in_a_row + 1
-            if known is not None:
-                self.replays.add(number)
+            known = self._asked(trial)
             number += 1
             yield Report("start", trial.number, architecture=trial.architecture, epochs=trial.epochs)
             waiting[trial.number] = trial

@@ -8,7 +8,7 @@ from itertools import product
 
 from torch import Tensor, nn
 
-from nas.graph import JOINS, Graph, Hole, Node
+from nas.graph import JOINS, Graph, Hole, Node, Option
 from nas.network import JOIN_FUNCTIONS, Network, Step, build_option
 from nas.search_space import Architecture, SearchSpace
 from nas.supernet.mixture import Gate, Join, Mixture, Pick, hole_attributes, option_key
@@ -89,16 +89,16 @@ class Supernet(Network):
             keys.append(option_key(op, attrs))
         return Mixture(picks, modules, keys)
 
-    def _option(self, op: str, attrs: Mapping[str, object], node: Node, c_in: int, c_out: int) -> nn.Module:
+    def _option(self, op: str, attrs: Mapping[str, Option], node: Node, c_in: int, c_out: int) -> nn.Module:
         fixed = {name: value for name, value in node.attrs if not isinstance(value, Hole)}
-        plain = node._replace(attrs=tuple(sorted({**fixed, **attrs}.items())))  # type: ignore[arg-type]
+        plain = node._replace(attrs=tuple(sorted({**fixed, **attrs}.items())))
         return build_option(op, plain, c_in, c_out, affine=self.affine, pool_norm=self.pool_norm)
 
     def _runner(self, node: Node) -> Callable[..., Tensor]:
         if node.when is None:
             return super()._runner(node)
         module = Join(JOIN_FUNCTIONS[str(node.op)]) if node.op in JOINS else self.nodes[node.name]
-        index = self.space.decision(node.when.decision).options.index(node.when.option)  # type: ignore[arg-type]
+        index = self.space.decision(node.when.decision).options.index(node.when.option)
         return Gate(module, node.when, index)
 
     def _compile(self, graph: Graph) -> tuple[list[Step], dict[str, int]]:
@@ -114,7 +114,7 @@ class Supernet(Network):
                 module = mixtures.get(node.name)
                 if isinstance(module, Mixture):
                     holes = hole_attributes(unfilled[node.name])
-                    attrs = {name: value for name, value in node.attrs if name in holes}
+                    attrs = {name: value for name, value in node.attrs if name in holes and not isinstance(value, Hole)}
                     self.nodes[node.name] = module.get_submodule(option_key(str(node.op), attrs))
             return super()._compile(graph)
         finally:

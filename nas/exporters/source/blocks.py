@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
+from nas.exporters.source.layout import literal
 from nas.exporters.source.program import Call, Number, Program, default
 
 Read = tuple[int, int]  # the place of a call in its block, and of one of its inputs
@@ -228,6 +229,6 @@ def construction(call: Call, *, maker: str, texts: dict[str, str]) -> str:
     for name, _ in call.numbers[3:]:
         if texts[name] != repr(default(call.op, name)):
             parts.append(f"{name}={texts[name]}")
-    parts.extend(f"{name}={value!r}" for name, value in call.words)
+    parts.extend(f"{name}={literal(value)}" for name, value in call.words)
     made = f"{maker}({', '.join(parts)})"
     return f"nn.Sequential({made}, nn.BatchNorm2d({texts['c_out']}, affine=False))" if call.normed else made

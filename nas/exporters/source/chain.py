@@ -59,13 +59,18 @@ def item(block: Block, pattern: Pattern | None, *, maker: str | None) -> Item:
 
 
 def loops(items: list[Item], *, output: str) -> list[Item | Loop]:
-    """The items with every run of two or more that slides a window folded into a loop."""
+    """The items with every run that slides a window, of three or of two alike, folded into a loop."""
     result: list[Item | Loop] = []
     start = 0
     while start < len(items):
         end = _end(items, start, output)
-        result.append(Loop(tuple(items[start:end])) if end - start > 1 else items[start])
-        start = max(end, start + 1)
+        run = items[start:end]
+        if len(run) > 2 or (len(run) == 2 and run[0].maker == run[1].maker):
+            result.append(Loop(tuple(run)))
+        else:
+            result.append(items[start])
+            end = start + 1
+        start = end
     return result
 
 

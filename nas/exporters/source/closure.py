@@ -13,6 +13,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from nas.exporters.job import ExportError
@@ -40,13 +41,11 @@ class Edit(NamedTuple):
 class Closure:
     """Collects definitions, each after those it needs. `reserved` names are for others.
 
-    Attributes:
-        definitions: their texts, in order.
-        imports: the lines to import torch and the standard library.
+    `text` has them all, `imports` the lines that they need.
     """
 
     def __init__(self, reserved: set[str]) -> None:
-        self.definitions: list[str] = []
+        self._definitions: list[tuple[str, bool]] = []  # the text, and whether it is a block of its own
         self._imports: dict[str, str] = {}
         self._names: dict[Origin, str] = {}
         self._taken = set(reserved)
@@ -65,6 +64,14 @@ class Closure:
         ours = [line for line in lines if line.split()[1].partition(".")[0] == "torch"]
         others = [line for line in lines if line not in ours]
         return "\n".join([*others, "", *ours] if others else ours)
+
+    @property
+    def text(self) -> str:
+        """The definitions, those that are needed first."""
+        groups = groupby(self._definitions, key=lambda definition: definition[1])
+        return "\n\n\n".join(
+            ("\n\n\n" if block else "\n").join(text for text, _ in group) for block, group in groups
+        )
 
     @property
     def taken(self) -> set[str]:
@@ -141,7 +148,7 @@ class Closure:
         if (source.name, id(statement)) not in self._emitted:
             self._emitted.add((source.name, id(statement)))
             text = self._text(source, statement)
-            self.definitions.append(text)
+            self._definitions.append((text, isinstance(statement, ast.FunctionDef | ast.ClassDef)))
         return name
 
     def _text(self, source: ModuleSource, statement: ast.stmt) -> str:

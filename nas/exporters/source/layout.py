@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import textwrap
 
@@ -18,6 +19,19 @@ def wrapped(line: str, *, indent: int) -> list[str]:
     opening = f"{pad}{head}{mark}("
     inner = textwrap.wrap(expression, COLUMNS - indent - 4, break_long_words=False, break_on_hyphens=False)
     return [opening, *(f"{pad}    {part}" for part in inner), f"{pad})"]
+
+
+def literal(value: object) -> str:
+    """A value of numbers, texts, lists, tuples and dictionaries as it is written, in double quotes."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return f"[{', '.join(literal(item) for item in value)}]"
+    if isinstance(value, tuple):
+        return f"({', '.join(literal(item) for item in value)}{',' if len(value) == 1 else ''})"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{literal(key)}: {literal(item)}" for key, item in value.items()) + "}"
+    return repr(value)
 
 
 def clause(text: str, width: int) -> str:

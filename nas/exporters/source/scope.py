@@ -96,11 +96,14 @@ class Scope:
         self.lines.extend(wrapped(f"{', '.join(targets)} = {expression}", indent=8))
 
     def _unused(self, name: str) -> str:
-        return f"{name}_" if name in self.variables.values() else name
+        while name in self.variables.values():
+            name += "_"
+        return name
 
     def loop(self, step: int, inputs: Sequence[str], window: Sequence[str], *, over: str, each: str) -> None:
         """Write a loop that slides a window: `inputs` fill it before, `window` are the values in it after."""
         texts = [self.text(value) for value in inputs]
+        each = self._unused(each)
         if len(inputs) == 1:
             names = [next(v for v in ("x", "state", "state2", "state3") if self.free(v, step))]
         else:
