@@ -24,6 +24,8 @@ from nas.search_space import SPACES
 from nas.signature import Errors, bind, parameters
 
 RECIPES = Path(__file__).parent / "recipes"
+NAMED = {"space": "darts", "strategy": "darts", "data": "digits", "executor": "local"}  # and their defaults
+RECIPE_KEYS = ("summary", "data", "space", "network", "strategy", "budget", "train")
 SECTIONS = ("space", "network", "strategy", "data", "train", "executor", "search")
 FROM_DATA = ("classes", "input")  # arguments of spaces that follow from the data
 Layer = Mapping[str, Any]
@@ -89,11 +91,7 @@ def merge(*layers: Layer) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            value = (
-                {"name": value}
-                if key in ("space", "strategy", "data", "executor") and isinstance(value, str)
-                else value
-            )
+            value = {"name": value} if key in NAMED and isinstance(value, str) else value
             below = merged.get(key)
             if not isinstance(value, Mapping) or not isinstance(below, Mapping):
                 merged[key] = dict(value) if isinstance(value, Mapping) else value
@@ -139,11 +137,10 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     from nas.train import Recipe
 
     check = _Check()
-    given = merge({"space": "darts", "strategy": "darts", "executor": "local"}, *layers)
+    given = merge(*layers)
     _known_keys(check, given, ("command", "recipe", "budget", *SECTIONS, *parameters(settings)))
     data, base, recipe_name = _data(check, given, foreign_data)
-    space_name, strategy_name = given["space"].get("name"), given["strategy"].get("name")
-    executor_name = given["executor"].get("name", "local")
+    space_name, strategy_name, executor_name = (given[key]["name"] for key in ("space", "strategy", "executor"))
     build = check.attempt(SPACES.resolve, space_name)
     strategy = check.attempt(STRATEGIES.resolve, strategy_name)
     executor = check.attempt(EXECUTORS.resolve, executor_name)

@@ -6,6 +6,7 @@ replaced atomically, what is appended is cut back, on resume, to what the checkp
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -110,13 +111,13 @@ class Run:
         line = (json.dumps(event) + "\n").encode()
         path = self.folder / LEDGER
         before = path.stat().st_size if path.exists() else 0
-        try:
-            with open(path, "ab", buffering=0) as ledger:
+        with open(path, "ab", buffering=0) as ledger:
+            try:
                 if ledger.write(line) < len(line):
-                    raise OSError(28, "No space left on device", str(path))
-        except OSError:
-            os.truncate(path, before)
-            raise
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            except OSError:
+                ledger.truncate(before)
+                raise
         return event
 
     def events(self) -> list[dict[str, Any]]:
@@ -150,8 +151,11 @@ class Run:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint; it remembers how much of the ledger it covers."""
-        path = self.folder / LEDGER
-        covers = path.stat().st_size if path.exists() else 0
+        path, covers = self.folder / LEDGER, 0
+        if path.exists():
+            with open(path, "rb") as ledger:
+                os.fsync(ledger)  # a checkpoint must not outlive the lines that it covers
+                covers = os.stat(ledger.fileno()).st_size
         save_tensors(self.folder / CHECKPOINT, {**state, "covers": covers})
 
     def load(self) -> dict[str, Any] | None:

@@ -122,6 +122,7 @@ def test_every_format_equals_the_network(name: str, input: Shape, tmp_path: Path
     for path in (tmp_path / "out").iterdir():
         assert str(FRAMEWORK).encode() not in path.read_bytes(), f"{path.name} knows where it was made"
     card = found.card.read_text()
+    assert "3 real inputs" in card
     assert all(path.name in card for path in found.files.values())
     assert all(f"{difference:.2e}" in card for difference in found.max_abs_diff.values())
 
@@ -255,7 +256,8 @@ def test_a_change_of_window_and_values_read_late(tmp_path: Path) -> None:
     x = b("late", "sum", x, third, stem, "input")
     b("classifier", "linear", b("pool", "global_avg_pool", x), out=2)
     text = source_of(Network(b.graph()), tmp_path, input=(1, 8, 8))
-    assert text.count("for block in self.") == 2, text
+    assert text.count("for block in self.") == 2
+    assert "self.blocks = nn.ModuleList(Block() for _ in range(3))" in text
 
 
 OWN = '''
@@ -282,7 +284,7 @@ def relu_conv_bn(c_in: int, c_out: int) -> nn.Module:
 
 
 class Scaled(nn.Module):
-    """Scales: (batch, channels, h, w), of which there are many words here; and it goes on to the end....."""
+    """Scales: (batch, channels, h, w), of which there are many words here; and it goes on to the end"""
 
     power = EVEN
 
@@ -443,7 +445,7 @@ def test_the_tolerance_is_a_share_of_the_largest_output(
         found = export(network, formats=["torch"], out=tmp_path, facts=facts("n", (3, 8, 8)))
         assert found.max_abs_diff["torch"] == pytest.approx(50.0 * share, rel=0.01)
     else:
-        with pytest.raises(ExportError, match="allowed are 0.005"):
+        with pytest.raises(ExportError, match=r"allowed are 0\.005"):
             export(network, formats=["torch"], out=tmp_path, facts=facts("n", (3, 8, 8)))
         assert list(tmp_path.iterdir()) == []
 

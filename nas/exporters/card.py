@@ -17,8 +17,17 @@ LOADING = {
 }
 
 
-def model_card(facts: Facts, *, files: Mapping[str, Sequence[str]], max_abs_diff: Mapping[str, float]) -> str:
-    """The card as Markdown. `files`: format -> file names, the main one first."""
+def model_card(
+    facts: Facts, *, files: Mapping[str, Sequence[str]], max_abs_diff: Mapping[str, float], real: int
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        facts: what the artefacts carry.
+        files: format -> file names, the main one first.
+        max_abs_diff: format -> the largest absolute difference.
+        real: the number of real inputs that the files were compared on.
+    """
     size = " x ".join(str(number) for number in facts.input)
     parts = [
         f"# {facts.name.splitlines()[0]}",
@@ -40,8 +49,9 @@ def model_card(facts: Facts, *, files: Mapping[str, Sequence[str]], max_abs_diff
     if max_abs_diff:
         parts += [
             "## Checked",
-            "Each file was loaded again and compared with the network on random inputs at batches of 1 and 5 "
-            "and on real ones where there were any. The largest absolute differences of the logits:",
+            "Each file with weights was loaded again and compared with the network on random inputs, at "
+            f"batches of 1 and 5{f', and on {real} real inputs' if real else ''}. "
+            "The largest absolute differences of the logits:",
             _table({name: f"{difference:.2e}" for name, difference in max_abs_diff.items()}),
         ]
     return "\n\n".join(parts) + "\n"

@@ -70,7 +70,10 @@ def export(
             files[name] = list(written.files)
         card = staging / "README.md"
         names = {name: [path.name for path in paths] for name, paths in files.items()}
-        card.write_text(model_card(facts, files=names, max_abs_diff=differences), encoding="utf-8")
+        card.write_text(
+            model_card(facts, files=names, max_abs_diff=differences, real=0 if real is None else len(real)),
+            encoding="utf-8",
+        )
         placed = {name: _place_all(paths, out) for name, paths in files.items()}
         return Exported(placed, differences, _place(card, out))
     finally:

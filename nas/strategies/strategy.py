@@ -150,9 +150,11 @@ class AskTell(Strategy):
                 if known is not None:
                     self._left_known[report.step] = known
             elif report.kind == "trial":
-                trial = started.pop(report.step)
+                trial = started.pop(report.step, Trial(report.step, report.architecture, report.epochs))
                 self._left_known.pop(report.step, None)
                 self.tell(trial, None if report.error else report.metrics)
+                if report.replayed:
+                    self.replays.add(report.step)
         self._left = list(started.values())
 
     def _asked(self, trial: Trial) -> Result | None:

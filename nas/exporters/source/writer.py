@@ -50,7 +50,9 @@ def listing(program: Program, *, summary: str, maker: Callable[[str], str], take
                 paths[call.name] = places[id(each)] + inner
     texts = [_block_class(pattern, maker) for pattern in found]
     arguments = {pattern.name: tuple(pattern.parameters) for pattern in found}
-    texts += ["\n".join(_table(step, names[id(step)], arguments)) for step in steps if isinstance(step, Loop)]
+    for step in steps:
+        if isinstance(step, Loop) and not _bare(step):
+            texts.append("\n".join(_table(step, names[id(step)], arguments)))
     texts.append(_network_class(program, steps, names=names, summary=summary))
     return Listing("\n\n\n".join(texts), paths)
 
@@ -148,6 +150,11 @@ def _applied(name: str) -> Callable[[Sequence[str]], str]:
     return lambda inputs: f"self.{name}({', '.join(inputs)})"
 
 
+def _bare(loop: Loop) -> bool:
+    """Whether the blocks are all of one class that takes no arguments."""
+    return len({each.maker for each in loop.items}) == 1 and not any(each.numbers for each in loop.items)
+
+
 def _table(loop: Loop, name: str, arguments: dict[str, tuple[str, ...]]) -> list[str]:
     """The list of a loop's blocks as a constant, equal neighbours counted."""
     mixed = len({each.maker for each in loop.items}) > 1
@@ -197,6 +204,8 @@ def _network_class(
             makers = {each.maker for each in step.items}
             each = ("block", "block, numbers") if len(makers) > 1 else (str(makers.pop()), "numbers")
             built = f"{each[0]}(*numbers) for {each[1]} in {name.upper()}"
+            if _bare(step):
+                built = f"{each[0]}() for _ in range({len(step.items)})"
             lines.append(f"        self.{name} = nn.ModuleList({built})")
         elif step.maker is not None:
             lines.extend(wrapped(f"self.{_attribute(step, names)} = {_built(step)}", indent=8))
