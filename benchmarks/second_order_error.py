@@ -1,6 +1,6 @@
 """Relative error of DARTS's finite difference (Liu et al. 2019, equations 7 and 8) against the exact gradient.
 
-    python benchmarks/second_order_error.py [--channels 4] [--cells 3] [--batch 32] [--steps 20] [--seeds 5]
+    python benchmarks/second_order_error.py [--channels 4] [--cells 3] [--batch 16] [--steps 20] [--seeds 3]
 
 A small supernet of the DARTS space is trained on digits for some steps (alphas and weights, first order).
 Then the gradient of the alphas through one step of training is computed in each way on the same pair of
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, default in (("channels", 4), ("cells", 3), ("batch", 32), ("steps", 20), ("seeds", 5)):
+    for name, default in (("channels", 4), ("cells", 3), ("batch", 16), ("steps", 20), ("seeds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     errors: dict[tuple[torch.dtype, str], list[tuple[float, float]]] = {}

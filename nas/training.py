@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from nas.counting import cost
+from nas.counting import Cost, cost
 from nas.data import Dataset
 from nas.data.batches import Augment
 from nas.run import Run, environment, load_tensors, read_yaml
@@ -67,6 +67,8 @@ def proceed_training(
     run: Run, *, data: Dataset, tick: Tick | None = None, seen: Seen = lambda event: None
 ) -> dict[str, Any]:
     """Train to the end; a finished training gives its result at once."""
+    from nas.report.tensorboard import replay
+
     config = run.config
     done = [event for event in run.events() if event["kind"] == "done"]
     if done:
@@ -76,7 +78,8 @@ def proceed_training(
     if state:
         run.log("resume")
     recipe = Recipe(**config["train"])
-    with settled(config):
+    board = replay(run.events(), run.folder / "tensorboard", config=config)
+    with settled(config), closing(board):
         _, network = build(config, data)
         train, valid = _parts(config, data)
         norms: dict[str, Any] = {"mean": data.mean, "std": data.std, "device": config["device"]}
@@ -95,18 +98,26 @@ def proceed_training(
             event = run.log("epoch", step=epoch.step, metrics=epoch.metrics)
             run.save(epoch.state())
             seen(event)
+            board.write(event)
         measured = accuracy(network, data.test, **norms)
-    figures = cost(network, input=data.input)
-    result = {
+        figures = cost(network, input=data.input)
+        document = _document(measured, "test", len(data.test), figures)
+        final = run.log("done", metrics=measured, result=document)
+        board.write(final)
+    seen(final)
+    return {"run": str(run.folder), **final["result"]}
+
+
+def _document(measured: Mapping[str, float], split: str, examples: int, figures: Cost) -> dict[str, Any]:
+    """What `nas train` and `nas evaluate` print with ``--json``, without the run."""
+    return {
         "accuracy": measured["accuracy"],
         "loss": measured["loss"],
-        "split": "test",
-        "examples": len(data.test),
+        "split": split,
+        "examples": examples,
         "params": figures.params,
         "macs": figures.macs,
     }
-    seen(run.log("done", metrics=measured, result=result))
-    return {"run": str(run.folder), **result}
 
 
 def _parts(config: Mapping[str, Any], data: Dataset) -> tuple[Any, Any]:
@@ -144,12 +155,4 @@ def evaluate(folder: Path, *, data: Dataset, split: str, device: str = "cpu") ->
         network.to(device)
         measured = accuracy(network, part, mean=data.mean, std=data.std, device=device)
     figures = cost(network, input=data.input)
-    return {
-        "run": str(folder),
-        "accuracy": measured["accuracy"],
-        "loss": measured["loss"],
-        "split": split,
-        "examples": len(part),
-        "params": figures.params,
-        "macs": figures.macs,
-    }
+    return {"run": str(folder), **_document(measured, split, len(part), figures)}
