@@ -144,8 +144,8 @@ def parameters(depth: int, width: int, *, classes: int, channels: int) -> int:
 def like(params: int, *, classes: int, input: Sequence[int]) -> tuple[str, dict[str, Any]]:
     """The hand-designed control of like size: a name, and arguments for `resnet_cifar`.
 
-    At each depth the width that comes nearest to `params`; among those within a tenth of it, the one whose width is
-    nearest to the published 16. If none comes so near, the nearest.
+    At each depth the width that comes nearest to `params`; among those within a tenth of it, the one whose
+    width is nearest to the published 16. If none comes so near, the nearest.
     """
 
     def off(member: tuple[int, int]) -> float:

@@ -140,7 +140,8 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     given = merge(*layers)
     _known_keys(check, given, ("command", "recipe", "budget", *SECTIONS, *parameters(settings)))
     data, base, recipe_name = _data(check, given, foreign_data)
-    space_name, strategy_name, executor_name = (given[key]["name"] for key in ("space", "strategy", "executor"))
+    names = (given[section]["name"] for section in ("space", "strategy", "executor"))
+    space_name, strategy_name, executor_name = names
     build = check.attempt(SPACES.resolve, space_name)
     strategy = check.attempt(STRATEGIES.resolve, strategy_name)
     executor = check.attempt(EXECUTORS.resolve, executor_name)

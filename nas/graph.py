@@ -311,8 +311,8 @@ def _digest(nodes: list[tuple[str, tuple[object, ...], list[str]]]) -> str:
     forward: dict[str, str] = {}
     readers: dict[str, list[tuple[str, int]]] = {name: [] for name, _, _ in nodes}
     for name, label, inputs in nodes:
-        # Sums and means are multisets; a concat's channels are wired in order, but up to a permutation of what
-        # reads them it is the same network: inputs are compared sorted throughout.
+        # Sums and means are multisets; a concat in another order is the same network, up to a permutation of
+        # the weights that read it: inputs are compared sorted throughout.
         forward[name] = _hash(label, sorted(forward[source] for source in inputs))
         for source in inputs:
             readers[source].append((name, 0))

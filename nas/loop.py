@@ -262,7 +262,8 @@ class Search:
         }
 
     def _opponents(self, best: Architecture) -> list[tuple[str, str, Subject, int]]:
-        """(name, group, network, seed): round by round, so that an early look shows something of each group."""
+        """(name, group, network, seed): round by round, so that an early look shows something of each group.
+        """
         assert self.data is not None
         n = self.config["controls"]
         found = Subject("found", best)

@@ -79,7 +79,8 @@ class Run:
     def _check_free(self) -> None:
         if (self.folder / CONFIG).exists():
             where = self.folder
-            raise ValueError(f"{where} holds a run already: go on with `nas resume {where}`, or name another --run")
+            way_out = f"go on with `nas resume {where}`, or name another --run"
+            raise ValueError(f"{where} holds a run already: {way_out}")
 
     def _acquire(self) -> None:
         """Lock the folder, and sweep up what a process that was killed left half written."""
@@ -278,7 +279,8 @@ def _plain(content: Any) -> Any:
 
 
 def environment(**facts: Any) -> dict[str, Any]:
-    """What a run's result may depend on beside its configuration: versions, hardware, threads, command line."""
+    """What a run's result may depend on beside its configuration: versions, hardware, threads, command line.
+    """
     import importlib.metadata
     import subprocess
 

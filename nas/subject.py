@@ -1,4 +1,5 @@
-"""Subject: the network that a command names: a run, a file, ``SPACE:LITERAL``, ``SPACE:KNOWN`` or a baseline."""
+"""Subject: the network that a command names: a run, a file, ``SPACE:LITERAL``, ``SPACE:KNOWN`` or a baseline.
+"""
 
 from __future__ import annotations
 

@@ -140,7 +140,8 @@ def trained_network(folder: Path, data: Dataset) -> tuple[Subject, nn.Module]:
 
 
 def evaluate(folder: Path, *, data: Dataset, split: str, device: str = "cpu") -> dict[str, Any]:
-    """Accuracy and loss of a trained network on the test part, or on what its training kept for validation."""
+    """Accuracy and loss of a trained network on the test part, or on what its training kept for validation.
+    """
     config = read_yaml(folder / "config.yaml")
     part = data.test
     if split == "valid":

@@ -106,7 +106,9 @@ def darts(
 
 
 def _auxiliary(b: Builder, x: str, classes: int, stem: str) -> str:
-    """The published heads: of CIFAR for 8x8 pixels; of ImageNet for 7x7, without a norm after its second convolution."""
+    """The published heads: of CIFAR for 8x8 pixels; of ImageNet for 7x7, without a norm after its second
+    convolution.
+    """
     cifar = stem == "cifar"
     stride = 3 if cifar else 2
     return b("auxiliary", "auxiliary_head", x, out=classes, stride=stride, affine=True, second_norm=cifar)

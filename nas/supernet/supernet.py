@@ -114,7 +114,8 @@ class Supernet(Network):
                 module = mixtures.get(node.name)
                 if isinstance(module, Mixture):
                     holes = hole_attributes(unfilled[node.name])
-                    attrs = {name: value for name, value in node.attrs if name in holes and not isinstance(value, Hole)}
+                    filled = {name: value for name, value in node.attrs if name in holes}
+                    attrs = {name: value for name, value in filled.items() if not isinstance(value, Hole)}
                     self.nodes[node.name] = module.get_submodule(option_key(str(node.op), attrs))
             return super()._compile(graph)
         finally:
