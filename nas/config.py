@@ -140,8 +140,10 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     given = merge(*layers)
     _known_keys(check, given, ("command", "recipe", "budget", *SECTIONS, *parameters(settings)))
     data, base, recipe_name = _data(check, given, foreign_data)
-    names = (given[section]["name"] for section in ("space", "strategy", "executor"))
-    space_name, strategy_name, executor_name = names
+    space_name, strategy_name, executor_name = (
+        str(given.get(section, {}).get("name", NAMED[section]))
+        for section in ("space", "strategy", "executor")
+    )
     build = check.attempt(SPACES.resolve, space_name)
     strategy = check.attempt(STRATEGIES.resolve, strategy_name)
     executor = check.attempt(EXECUTORS.resolve, executor_name)
@@ -170,15 +172,12 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
         "budget": str(budget),
         "executor": {
             "name": executor_name,
-            **check.bind(
-                executor, {k: v for k, v in given["executor"].items() if k != "name"}, "executor", skip=1
-            ),
+            **check.bind(executor, _section(given, "executor", {}, executor_name), "executor", skip=2),
         },
         "search": check.bind(search_settings, given.get("search", {}), "search"),
         **_settings(check, given, base),
     }
     check.done()
-    resolved["executor"].pop("seed", None)
     workers = resolved["executor"].get("workers", 1)
     if resolved["search"]["lag"] is None:
         resolved["search"]["lag"] = workers - 1
@@ -242,6 +241,10 @@ def _data(check: _Check, given: Layer, foreign: bool) -> tuple[dict[str, Any], d
     facts: Mapping[str, Any] = {} if foreign else (check.attempt(defaults, name) or {})
     recipe_name = str(given.get("recipe") or facts.get("recipe", "quick"))
     base = check.attempt(recipe, recipe_name) or {}
+    for key in base:
+        known_keys = [*RECIPE_KEYS, *parameters(settings)]
+        if key not in known_keys:
+            check.errors.append(f"recipe {recipe_name}: " + unknown("key", str(key), known_keys))
     from_recipe = dict(base.get("data", {}))
     augment = {
         **facts.get("augment", {}),

@@ -81,7 +81,7 @@ def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
     """Search to the end, showing it; then the result."""
     from nas.cli.progress import Show
     from nas.loop import proceed
-    from nas.report import comparison, table
+    from nas.report import comparison, record, table, verdict
 
     at_work(run.folder)
     config = run.config
@@ -97,14 +97,13 @@ def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
         rows = comparison(run.events())
         if rows:
             show.console.print(table(rows))
+            show.console.print(verdict(rows))
         if not result["controls"]:
             show.console.print(
                 "No controls were trained: this result cannot be told from luck (--controls 3)."
             )
-        show.console.print(
-            f"{result['params']:,} parameters, {result['macs']:,} multiply-adds, "
-            f"{result['cost']['seconds']:.0f} s in all"
-        )
+        spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in record(run.folder).phases().items())
+        show.console.print(f"{result['params']:,} parameters, {result['macs']:,} multiply-adds; {spent}")
     if not quiet:
         say(f"next: nas report {run.folder} | nas export {run.folder} | tensorboard --logdir {run.folder}")
     o.answer(result, f"{result['space']}:{result['best']}", as_json=as_json)
