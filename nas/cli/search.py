@@ -97,11 +97,7 @@ def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
         rows = comparison(run.events())
         if rows:
             show.console.print(table(rows))
-            show.console.print(verdict(rows))
-        if not result["controls"]:
-            show.console.print(
-                "No controls were trained: this result cannot be told from luck (--controls 3)."
-            )
+        show.console.print(verdict(rows))
         spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in record(run.folder).phases().items())
         show.console.print(f"{result['params']:,} parameters, {result['macs']:,} multiply-adds; {spent}")
     if not quiet:
