@@ -1,11 +1,11 @@
-"""Relative error of DARTS's finite difference (Liu et al. 2019, equations 7 and 8) against the exact gradient.
+"""Relative error of DARTS's finite difference (Liu et al. 2019, equations 7 and 8), against the exact one.
 
     python benchmarks/second_order_error.py [--channels 4] [--cells 3] [--batch 16] [--steps 20] [--seeds 3]
 
 A small supernet of the DARTS space is trained on digits for some steps (alphas and weights, first order).
 Then the gradient of the alphas through one step of training is computed in each way on the same pair of
 batches, with batch statistics, and compared with the double backward pass in float64. Two errors, medians
-over seeds: of the whole gradient, and of the part that makes it second order (gradient minus its direct part).
+over seeds: of the whole gradient, and of the part that makes it second order (less its direct part).
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def gradient(strategy: Darts, name: str, train: Batch, valid: Batch) -> Tensor:
     dtype = next(strategy.supernet.parameters()).dtype
     batches = [(x.to(dtype), y) for x, y in (train, valid)]
     if name == "direct part alone":
-        stepped = {key: weight.detach() for key, weight in strategy.stepped(strategy.weights, batches[0]).items()}
+        stepped = strategy.stepped(strategy.weights, batches[0])
+        stepped = {key: weight.detach() for key, weight in stepped.items()}
         parts = torch.autograd.grad(strategy.loss(stepped, batches[1]), list(strategy.alphas.values()))
     else:
         strategy.unrolled, strategy.epsilon = "finite", 0.01

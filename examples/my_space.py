@@ -27,7 +27,8 @@ def bottleneck(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> n
     """1x1 to half the channels, 3x3, 1x1: ReLU before each, batch norm after each (after He et al. 2016)"""
     inner = max(1, c_in // 2)
     parts: list[nn.Module] = []
-    for source, target, kernel, step in ((c_in, inner, 1, 1), (inner, inner, 3, stride), (inner, c_out, 1, 1)):
+    sizes = ((c_in, inner, 1, 1), (inner, inner, 3, stride), (inner, c_out, 1, 1))
+    for source, target, kernel, step in sizes:
         convolution = nn.Conv2d(source, target, kernel, step, kernel // 2, bias=False)
         parts += [nn.ReLU(), convolution, nn.BatchNorm2d(target, affine=affine)]
     return nn.Sequential(*parts)

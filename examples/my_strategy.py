@@ -21,7 +21,9 @@ class LocalSearch(AskTell):
         start: candidates drawn at random before the first step.
     """
 
-    def __init__(self, epochs: Annotated[int, Field(ge=1)] = 3, start: Annotated[int, Field(ge=1)] = 1) -> None:
+    def __init__(
+        self, epochs: Annotated[int, Field(ge=1)] = 3, start: Annotated[int, Field(ge=1)] = 1
+    ) -> None:
         super().__init__()
         self.epochs, self.start = epochs, start
 
