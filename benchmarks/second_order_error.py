@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from nas.data import load
+from nas.data.batches import Examples
 from nas.search_space import space
-from nas.strategies import Darts, Examples, Task
+from nas.strategies import Darts, Task
 
 Batch = tuple[Tensor, Tensor]
 METHODS = {  # name -> arguments of Darts

@@ -21,8 +21,9 @@ import reference_darts as plain
 import torch
 
 from nas.data import Split
+from nas.data.batches import Examples
 from nas.search_space import space
-from nas.strategies import Darts, Examples, Task
+from nas.strategies import Darts, Task
 
 
 def ours(options: argparse.Namespace) -> tuple[Callable[[], object], Callable[[], object], int]:

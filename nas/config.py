@@ -24,9 +24,12 @@ from nas.search_space import SPACES
 from nas.signature import Errors, bind, parameters
 
 RECIPES = Path(__file__).parent / "recipes"
-NAMED = {"space": "darts", "strategy": "darts", "data": "digits", "executor": "local"}  # and their defaults
+# The sections that name a thing, and the thing that is meant if they name none.
+NAMED = {
+    "space": "darts", "strategy": "darts", "data": "digits", "evaluator": "scratch", "executor": "local",
+}  # fmt: skip
 RECIPE_KEYS = ("summary", "data", "space", "network", "strategy", "budget", "train")
-SECTIONS = ("space", "network", "strategy", "data", "train", "executor", "search")
+SECTIONS = ("space", "network", "strategy", "data", "train", "evaluator", "executor", "search")
 FROM_DATA = ("classes", "input")  # arguments of spaces that follow from the data
 Layer = Mapping[str, Any]
 
@@ -132,6 +135,7 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
 
     Raises Errors that lists every unknown key, wrong value and unknown name.
     """
+    from nas.evaluators import EVALUATORS
     from nas.execution import EXECUTORS
     from nas.strategies import STRATEGIES, OneShot
     from nas.train import Recipe
@@ -140,12 +144,12 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     given = merge(*layers)
     _known_keys(check, given, ("command", "recipe", "budget", *SECTIONS, *parameters(settings)))
     data, base, recipe_name = _data(check, given, foreign_data)
-    space_name, strategy_name, executor_name = (
-        str(given.get(section, {}).get("name", NAMED[section]))
-        for section in ("space", "strategy", "executor")
-    )
+    sections = ("space", "strategy", "evaluator", "executor")
+    names = [str(given.get(section, {}).get("name", NAMED[section])) for section in sections]
+    space_name, strategy_name, evaluator_name, executor_name = names
     build = check.attempt(SPACES.resolve, space_name)
     strategy = check.attempt(STRATEGIES.resolve, strategy_name)
+    evaluator = check.attempt(EVALUATORS.resolve, evaluator_name)
     executor = check.attempt(EXECUTORS.resolve, executor_name)
     check.done()
     published = SPACES.facts(space_name).get("network", {})
@@ -155,7 +159,7 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     budget = (
         given.get("budget")
         or base.get("budget", {}).get(strategy_name)
-        or STRATEGIES.facts(strategy_name).get("budget", "10trials")
+        or STRATEGIES.facts(strategy_name).get("budget", "50epochs" if one_shot else "10trials")
     )
     check.attempt(_check_budget, budget, one_shot, strategy_name)
     resolved = {
@@ -170,6 +174,10 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
         "data": data,
         "train": check.bind(Recipe, merge(base.get("train", {}), given.get("train", {})), "train"),
         "budget": str(budget),
+        "evaluator": {
+            "name": evaluator_name,
+            **check.bind(evaluator, _section(given, "evaluator", {}, evaluator_name), "evaluator", skip=4),
+        },
         "executor": {
             "name": executor_name,
             **check.bind(executor, _section(given, "executor", {}, executor_name), "executor", skip=2),
@@ -226,11 +234,16 @@ def resolve_training(
     return resolved
 
 
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _settings(check: _Check, given: Layer, base: Layer) -> dict[str, Any]:
     keys = parameters(settings)
     bound = check.bind(settings, {k: v for k, v in merge(base, given).items() if k in keys}, "configuration")
     if not bound.get("threads"):
-        bound["threads"] = int(os.environ.get("OMP_NUM_THREADS", "0") or 0) or len(os.sched_getaffinity(0))
+        bound["threads"] = int(os.environ.get("OMP_NUM_THREADS", "0") or 0) or _cores()
     return bound
 
 

@@ -18,13 +18,13 @@ from nas import hand_designed
 from nas.budget import Budget
 from nas.counting import Cost, cost
 from nas.data import Dataset, load
-from nas.data.batches import Augment
-from nas.evaluators import Scratch
+from nas.data.batches import Augment, Examples
+from nas.evaluators import EVALUATORS
 from nas.execution import EXECUTORS, Executor, Result, Trial
 from nas.run import Run, environment
 from nas.search_space import Architecture, SearchSpace, space
 from nas.seeding import derive, generator
-from nas.strategies import STRATEGIES, AskTell, Examples, OneShot, Report, Strategy, Task
+from nas.strategies import STRATEGIES, AskTell, OneShot, Report, Strategy, Task
 from nas.subject import Subject
 from nas.train import Recipe
 from nas.training import settled, train_network
@@ -164,7 +164,7 @@ class Search:
         if isinstance(self.strategy, OneShot):
             self.run.save(self.strategy.state())
             self._save_best(architecture, report.metrics)
-        elif report.kind == "trial" and not report.error and self.strategy.best() == architecture:
+        elif report.metrics and not report.replayed and self.strategy.best() == architecture:
             self._save_best(architecture, report.metrics)
         return event
 
@@ -196,19 +196,12 @@ class Search:
         settings = dict(self.config["executor"])
         make = EXECUTORS.resolve(settings.pop("name"))
         if self.objective is not None:
-            return make(Objective(self.objective), seed=self.seed, **settings)
-        examples = self._examples()
-        evaluate = Scratch(
-            self.space,
-            examples.train,
-            examples.valid,
-            examples.mean,
-            examples.std,
-            Recipe(**self.config["train"]),
-            examples.augment,
-            self.config["device"],
-        )
-        return make(evaluate, seed=self.seed, **settings)
+            return make(Objective(self.objective), self.seed, **settings)
+        chosen = dict(self.config["evaluator"])
+        evaluator = EVALUATORS.resolve(chosen.pop("name"))
+        recipe = Recipe(**self.config["train"])
+        evaluate = evaluator(self.space, self._examples(), recipe, self.config["device"], **chosen)
+        return make(evaluate, self.seed, **settings)
 
     def _task(self, executor: Executor | None) -> Task:
         return Task(
@@ -239,8 +232,10 @@ class Search:
     def metrics_of(self, best: Architecture) -> dict[str, float]:
         """What the search measured: of its last epoch, or of the trial that is the best."""
         lines = [e for e in self.run.events() if e["kind"] == "epoch"]
-        lines = lines or [e for e in self.run.events() if e["kind"] == "trial" and e["digest"] == best.digest]
-        return dict(lines[-1]["metrics"])
+        if lines:
+            return dict(lines[-1]["metrics"])
+        told = (e for e in self.run.events() if e["kind"] == "trial" and not e.get("error"))
+        return dict(next(event["metrics"] for event in told if event["digest"] == best.digest))
 
     def controls(self, best: Architecture) -> dict[str, dict[str, float]]:
         """Train the found network and its opponents under one recipe; mean and deviation of each group."""

@@ -7,6 +7,7 @@ its kind. A thing of one's own needs no registration: ``path/to/file.py:name`` i
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.metadata
 import importlib.util
 import sys
@@ -30,7 +31,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 def load_file(path: Path) -> ModuleType:
     """Import a Python file by its path, once a process. Raises ValueError if it is missing or fails."""
     path = path.expanduser().resolve()
-    name = f"nas_user_{path.stem}_{abs(hash(str(path))):x}"
+    # The same name in every process, so that what the file defines can be sent to workers.
+    name = f"nas_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     if not path.is_file():
@@ -77,10 +79,9 @@ class Registry(Mapping[str, T], Generic[T]):
         path, colon, name = address.rpartition(":")
         if colon and path.endswith(".py"):
             module = load_file(Path(path))
-            if name in self._things:
-                return self._things[name]
             if not hasattr(module, name):
-                raise ValueError(f"in {path}: " + unknown(self.kind, name, vars(module)))
+                own = [each for each in vars(module) if not each.startswith("_")]
+                raise ValueError(f"in {path}: " + unknown(self.kind, name, own))
             thing: T = getattr(module, name)
             return thing
         if address not in self._things:
@@ -91,7 +92,10 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def facts(self, address: str) -> Mapping[str, Any]:
         """What was registered beside the thing; empty for a thing that is not registered."""
-        return self._facts.get(address.rpartition(":")[2], MappingProxyType({}))
+        path, _, name = address.rpartition(":")
+        if path.endswith(".py") and self._things.get(name) is not self.resolve(address):
+            return MappingProxyType({})
+        return self._facts.get(name, MappingProxyType({}))
 
     def summary(self, name: str) -> str:
         """The first line of the thing's docstring."""

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from nas.data import Split
+from nas.data.batches import Examples
 from nas.search_space import SPACES, space
-from nas.strategies import Darts, Examples, Task
+from nas.strategies import Darts, Task
 
 SMALL = {"darts": {"channels": 2, "cells": 3}, "nasbench201": {"channels": 2, "cells": 1}}
 

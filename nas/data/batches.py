@@ -58,6 +58,17 @@ class Draws:
         return Draws(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
+@dataclass(frozen=True)
+class Examples:
+    """What a search sees: two disjoint parts of the training set, and how to prepare a batch."""
+
+    train: Split
+    valid: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augment | None = None
+
+
 class Batches:
     """A part of a data set in batches of normalised images.
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nas.counting import cost
-from nas.data import Split
-from nas.data.batches import Augment
+from nas.data.batches import Examples
 from nas.execution import Evaluator, Result, Trial
 from nas.network import Network
 from nas.registry import Registry
@@ -25,12 +24,8 @@ class Scratch:
     """Trains from scratch with the run's recipe, for the trial's epochs; accuracy on the validation part"""
 
     space: SearchSpace
-    train: Split
-    valid: Split
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    examples: Examples
     recipe: Recipe
-    augment: Augment | None = None
     device: str = "cpu"
 
     def __call__(self, trial: Trial, *, seed: int) -> Result:
@@ -38,13 +33,13 @@ class Scratch:
         with randomness(seed, "network"):
             network = Network(graph)
         recipe = replace(self.recipe, epochs=trial.epochs or self.recipe.epochs, early_stop=0)
-        common: dict[str, Any] = {"mean": self.mean, "std": self.std, "device": self.device}
+        given = self.examples
+        common: dict[str, Any] = {"mean": given.mean, "std": given.std, "device": self.device}
         metrics: dict[str, float] = {}
-        for epoch in fit(
-            network, self.train, recipe=recipe, augment=self.augment, seed=derive(seed, "fit"), **common
-        ):
+        key = derive(seed, "fit")
+        for epoch in fit(network, given.train, recipe=recipe, augment=given.augment, seed=key, **common):
             metrics = epoch.metrics
-        checked = accuracy(network, self.valid, **common)
+        checked = accuracy(network, given.valid, **common)
         figures = cost(graph)
         return {
             "valid_accuracy": checked["accuracy"],

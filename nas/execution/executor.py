@@ -61,7 +61,7 @@ class Local(Executor):
     """This machine: in this process, or in `workers` processes of `threads` threads each."""
 
     def __init__(
-        self, evaluate: Evaluator, *, seed: int = 0, workers: Positive = 1, threads: Positive = 1
+        self, evaluate: Evaluator, seed: int = 0, *, workers: Positive = 1, threads: Positive = 1
     ) -> None:
         self.evaluate, self.seed, self.workers, self.threads = evaluate, seed, workers, threads
         self._queue: deque[Trial] = deque()
@@ -104,9 +104,10 @@ class Local(Executor):
 
     def close(self) -> None:
         if self._pool is not None:
+            workers = list((self._pool._processes or {}).values())
             self._pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
+            for worker in workers:  # what is still being evaluated is evaluated again on resume
+                worker.terminate()
 
     def _key(self, trial: Trial) -> int:
         return derive(self.seed, "trial", trial.number)

@@ -65,6 +65,13 @@ class SearchSpace:
             raise ValueError(f"no hole asks the decision {sorted(idle)[0]!r}: it would never matter")
         object.__setattr__(self, "_table", table)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process a space is made again from its address: its file brings its primitives along."""
+        if self.name:
+            return _again, (self.name, dict(self.scale))
+        parts = (self.decisions, self.graph, self.known, self.supernet, self.read)
+        return SearchSpace, (*parts[:2], dict(parts[2]), dict(parts[3]), parts[4])
+
     def decision(self, name: str) -> Decision:
         """The decision of that name. Raises ValueError with the nearest match."""
         table: dict[str, Decision] = self._table  # type: ignore[attr-defined]
@@ -204,6 +211,10 @@ def space(address: str, **scale: Any) -> SearchSpace:
     if not isinstance(made, SearchSpace):
         raise ValueError(f"{address} must return a SearchSpace, not {type(made).__name__}")
     return replace(made, name=address, scale=arguments)
+
+
+def _again(name: str, scale: Mapping[str, Any]) -> SearchSpace:
+    return space(name, **scale)
 
 
 def read(content: Mapping[str, Any]) -> Architecture:

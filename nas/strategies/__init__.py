@@ -6,7 +6,6 @@ from nas.strategies.random_search import RandomSearch
 from nas.strategies.strategy import (
     STRATEGIES,
     AskTell,
-    Examples,
     OneShot,
     Report,
     Strategy,
@@ -14,6 +13,6 @@ from nas.strategies.strategy import (
 )
 
 __all__ = [
-    "STRATEGIES", "AskTell", "Darts", "Examples", "Executor", "OneShot", "RandomSearch", "Report", "Strategy",
+    "STRATEGIES", "AskTell", "Darts", "Executor", "OneShot", "RandomSearch", "Report", "Strategy",
     "Task", "Trial",
 ]  # fmt: skip

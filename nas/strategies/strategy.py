@@ -8,6 +8,7 @@ and, for one-shot strategies, `state()`. A strategy never writes files, starts p
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,8 +22,7 @@ from nas.search_space import Architecture, SearchSpace
 if TYPE_CHECKING:
     import torch
 
-    from nas.data import Split
-    from nas.data.batches import Augment
+    from nas.data.batches import Examples
 
 STRATEGIES: Registry[type[Strategy]] = Registry("strategy")
 REPLAYS_IN_A_ROW = 1000  # so many proposals of known architectures in a row mean that the space is exhausted
@@ -43,17 +43,6 @@ class Report:
     tables: Mapping[str, list[list[float]]] | None = None
     replayed: bool = False
     error: str | None = None
-
-
-@dataclass(frozen=True)
-class Examples:
-    """The data of a one-shot search: two disjoint parts of the training set, and how to prepare a batch."""
-
-    train: Split
-    valid: Split
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    augment: Augment | None = None
 
 
 @dataclass(frozen=True)
@@ -202,8 +191,8 @@ class AskTell(Strategy):
             finished[done.number] = outcome
         number = lowest if task.ordered else next(iter(finished))
         outcome, trial = finished.pop(number), waiting.pop(number)
-        failed = isinstance(outcome, Exception)
-        result = None if isinstance(outcome, Exception) else outcome
+        error = _why_unusable(outcome, self.objective)
+        result = None if error or isinstance(outcome, Exception) else outcome
         self.tell(trial, result)
         return Report(
             "trial",
@@ -212,8 +201,17 @@ class AskTell(Strategy):
             trial.architecture,
             epochs=trial.epochs,
             replayed=number in self.replays,
-            error=f"{type(outcome).__name__}: {outcome}" if failed else None,
+            error=error,
         )
+
+
+def _why_unusable(outcome: Result | Exception, objective: str) -> str | None:
+    """Why an evaluation gives no result, or None."""
+    if isinstance(outcome, Exception):
+        return f"{type(outcome).__name__}: {outcome}"
+    if objective not in outcome:
+        return f"the result has no {objective!r}, only {sorted(outcome)}"
+    return None if math.isfinite(outcome[objective]) else f"{objective} is {outcome[objective]}"
 
 
 class OneShot(Strategy):
