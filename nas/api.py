@@ -50,7 +50,9 @@ def search(
     Raises ValueError that lists everything wrong with the configuration.
     """
     from nas.config import resolve_search
-    from nas.loop import begin, load_data, proceed
+    from nas.strategies import STRATEGIES, OneShot
+    from nas.loop import begin, proceed
+    from nas.training import load_data
 
     foreign = None if isinstance(data, str) else as_dataset(data)
     if resume:
@@ -63,6 +65,12 @@ def search(
     chosen: dict[str, Any] = {"name": space} if isinstance(space, str) else _of_space(space)
     given = {"space": chosen, "strategy": strategy, "data": named}
     config = resolve_search([given, settings], foreign_data=foreign is not None)
+    chosen_strategy = STRATEGIES.resolve(config["strategy"]["name"])
+    if objective is not None and issubclass(chosen_strategy, OneShot):
+        name = config["strategy"]["name"]
+        raise ValueError(
+            f"strategy {name} trains a supernet and evaluates no architecture: an objective needs another"
+        )
     config["device"] = available(config["device"])
     examples = foreign or (load_data(config) if objective is None else None)
     name = config["strategy"]["name"].rpartition(":")[2]

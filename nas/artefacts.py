@@ -15,11 +15,10 @@ from nas.counting import cost
 from nas.data import Dataset
 from nas.data.batches import Batches
 from nas.exporters import Exported, Facts, export
-from nas.loop import load_data
-from nas.run import events, read_yaml
+from nas.run import CONFIG, events, read_yaml
 from nas.seeding import randomness
 from nas.subject import Subject, trained
-from nas.training import trained_network
+from nas.training import load_data, trained_network
 
 REAL_IMAGES = 32  # of the test part, on which the loaded files are compared
 
@@ -47,9 +46,12 @@ def export_subject(
         "parameters": figures.params,
         "multiply-adds": figures.macs,
     }
-    neutral = (0.0,) * shape[0], (1.0,) * shape[0]
+    mean, std = (0.0,) * shape[0], (1.0,) * shape[0]
     names = tuple(str(i) for i in range(classes))
-    facts = Facts(subject.name, shape, *neutral, names, _identity(subject), card)
+    if subject.run is not None and not scale:
+        data = load_data(read_yaml(subject.run / CONFIG))
+        mean, std, names = data.mean, data.std, data.classes
+    facts = Facts(subject.name, shape, mean, std, names, _identity(subject), card)
     return export(network, formats=formats, out=out, facts=facts, factory=_factory(subject, scale)), False
 
 

@@ -138,7 +138,6 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     from nas.evaluators import EVALUATORS
     from nas.execution import EXECUTORS
     from nas.strategies import STRATEGIES, OneShot
-    from nas.train import Recipe
 
     check = _Check()
     given = merge(*layers)
@@ -156,8 +155,9 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     searched = _section(given, "space", base, space_name)
     sized = {**published, **_section(given, "network", base, space_name)}
     one_shot = isinstance(strategy, type) and issubclass(strategy, OneShot)
+    asked = given.get("strategy", {}).get("epochs") if one_shot else None
     budget = (
-        given.get("budget")
+        given.get("budget", f"{asked}epochs" if asked else None)
         or base.get("budget", {}).get(strategy_name)
         or STRATEGIES.facts(strategy_name).get("budget", "50epochs" if one_shot else "10trials")
     )
@@ -172,7 +172,7 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
             **check.bind(strategy, _section(given, "strategy", base, strategy_name), "strategy"),
         },
         "data": data,
-        "train": check.bind(Recipe, merge(base.get("train", {}), given.get("train", {})), "train"),
+        "train": _recipe(check, base, given),
         "budget": str(budget),
         "evaluator": {
             "name": evaluator_name,
@@ -200,7 +200,6 @@ def resolve_training(
     `what`: `Subject.to_config()`; `scale`: the network's, from its run.
     """
     from nas import hand_designed
-    from nas.train import Recipe
 
     check = _Check()
     given = merge(*layers)
@@ -208,13 +207,14 @@ def resolve_training(
         check, given, ("command", "what", "recipe", "network", "data", "train", *parameters(settings))
     )
     data, base, recipe_name = _data(check, given, foreign_data)
+    own_scale = {name: value for name, value in scale.items() if name not in FROM_DATA}
     if "space" in what:
         build = check.attempt(SPACES.resolve, what["space"])
         published = SPACES.facts(what["space"]).get("network", {})
         sized = {
             **published,
             **_section({}, "network", base, what["space"]),
-            **scale,
+            **own_scale,
             **given.get("network", {}),
         }
     else:
@@ -226,12 +226,40 @@ def resolve_training(
         "recipe": recipe_name,
         "network": _scale(check, build, sized, "network"),
         "data": data,
-        "train": check.bind(Recipe, merge(base.get("train", {}), given.get("train", {})), "train"),
+        "train": _recipe(check, base, given),
         **_settings(check, {k: v for k, v in given.items() if k != "controls"}, base),
     }
     check.done()
     del resolved["controls"]
     return resolved
+
+
+def _recipe(check: _Check, base: Layer, given: Layer) -> dict[str, Any]:
+    """The section ``train``, checked as a whole too."""
+    from nas.train import Recipe
+
+    bound = check.bind(Recipe, merge(base.get("train", {}), given.get("train", {})), "train")
+    if bound:
+        check.attempt(lambda: Recipe(**bound))
+    return bound
+
+
+def _augment(check: _Check, *layers: Any) -> dict[str, Any]:
+    """The section ``data.augment``: keys and values, or false for none."""
+    from nas.data.batches import Augment
+
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        if layer is False:
+            merged = {}
+        elif isinstance(layer, Mapping):
+            merged |= layer
+        elif layer not in (None, True):
+            check.errors.append(f"data.augment must hold keys and values, or be true or false, not {layer!r}")
+    bound = check.bind(Augment, merged, "data.augment")
+    if bound:
+        check.attempt(lambda: Augment(**bound))
+    return bound
 
 
 def _cores() -> int:
@@ -243,14 +271,14 @@ def _settings(check: _Check, given: Layer, base: Layer) -> dict[str, Any]:
     keys = parameters(settings)
     bound = check.bind(settings, {k: v for k, v in merge(base, given).items() if k in keys}, "configuration")
     if not bound.get("threads"):
-        bound["threads"] = int(os.environ.get("OMP_NUM_THREADS", "0") or 0) or _cores()
+        bound["threads"] = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or 0) or _cores()
     return bound
 
 
 def _data(check: _Check, given: Layer, foreign: bool) -> tuple[dict[str, Any], dict[str, Any], str]:
     """The resolved section ``data``, the recipe that goes with it, and that recipe's name."""
     section = dict(given.get("data", {}))
-    name = section.get("name", "digits")
+    name = str(section.get("name", NAMED["data"]))
     facts: Mapping[str, Any] = {} if foreign else (check.attempt(defaults, name) or {})
     recipe_name = str(given.get("recipe") or facts.get("recipe", "quick"))
     base = check.attempt(recipe, recipe_name) or {}
@@ -259,27 +287,21 @@ def _data(check: _Check, given: Layer, foreign: bool) -> tuple[dict[str, Any], d
         if key not in known_keys:
             check.errors.append(f"recipe {recipe_name}: " + unknown("key", str(key), known_keys))
     from_recipe = dict(base.get("data", {}))
-    augment = {
-        **facts.get("augment", {}),
-        **from_recipe.pop("augment", {}),
-        **(section.pop("augment", None) or {}),
-    }
+    layers = (facts.get("augment"), from_recipe.pop("augment", None), section.pop("augment", None))
+    augment = _augment(check, *layers)
     known = parameters(data_settings)
     options = {k: v for k, v in section.items() if k not in known}
     own = {**from_recipe, **{k: v for k, v in section.items() if k in known}}
     bound = check.bind(data_settings, own, "data")
     if bound:
         bound["root"] = str(Path(bound["root"]).expanduser().absolute())
-    from nas.data.batches import Augment
-
-    bound_augment = check.bind(Augment, augment, "data.augment")
     if not foreign and name.partition(":")[0] in DATA:
         source = parameters(DATA[name.partition(":")[0]])
         for option in options:
             if option not in source or option in ("path", "root", "download"):
                 extra = [*known, "augment", *(k for k in source if k not in ("path", "root", "download"))]
                 check.errors.append("data: " + unknown("argument", option, extra))
-    return {**bound, **options, "augment": bound_augment}, base, recipe_name
+    return {**bound, **options, "augment": augment}, base, recipe_name
 
 
 def _section(given: Layer, section: str, base: Layer, name: str) -> dict[str, Any]:

@@ -89,8 +89,7 @@ def _node_cost(
 
 
 def module_cost(module: nn.Module, *, input: Shape) -> Cost:
-    """The cost of any module, found by running a copy of it on the meta device under PyTorch's own counter.
-    """
+    """The cost of any module: a copy of it is run on the meta device under PyTorch's own counter."""
     from torch.utils.flop_counter import FlopCounterMode
 
     shadow = copy.deepcopy(module).to("meta").eval()

@@ -184,7 +184,7 @@ class Graph:
             (hole.decision, hole.row)
             for node in able
             if self.keep_dead or node.name in needed
-            for hole in node.holes()
+            for hole in _asked(node, picked)
             if hole.row in picked[hole.decision]
         )
 
@@ -248,6 +248,13 @@ def _fill_scalars(
     return width, filled, known  # type: ignore[return-value]
 
 
+def _asked(node: Node, picked: Mapping[str, Mapping[int, Option]]) -> list[Hole]:
+    """The holes that decide about the node: where `when` does not hold, nothing else is asked."""
+    when = node.when
+    absent = when is not None and picked[when.decision].get(when.row) != when.option
+    return [when] if absent and when is not None else node.holes()
+
+
 def _closed(node: Node, picked: Mapping[str, Mapping[int, Option]]) -> bool:
     """Whether the node is absent by its own choice, whatever its inputs."""
     if node.when is not None and picked[node.when.decision].get(node.when.row) != node.when.option:
@@ -270,6 +277,10 @@ def _simplified(graph: Graph) -> list[tuple[str, tuple[object, ...], list[str]]]
         widths[node.name] = sum(widths[n] for n in node.inputs) if node.op == "concat" else width
         same = node.op in IDENTITIES and node.stride == 1 and widths[node.name] == widths[node.inputs[0]]
         nothing = node.op in ZEROS or (bool(node.inputs) and not any(terms))
+        if node.op in JOINS and node.op != "sum":  # there a zero counts: in the mean, and as channels
+            terms = [
+                term or [_zero(widths[n], inputs, labels)] for term, n in zip(terms, node.inputs, strict=True)
+            ]
         if nothing:
             stands_for[node.name] = []
             continue
@@ -291,6 +302,14 @@ def _simplified(graph: Graph) -> list[tuple[str, tuple[object, ...], list[str]]]
             alive.add(name)
             todo.extend(inputs[name])
     return [(name, labels[name], inputs[name]) for name in inputs if name in alive]
+
+
+def _zero(width: int, inputs: dict[str, list[str]], labels: dict[str, tuple[object, ...]]) -> str:
+    """The node that is zero on `width` channels."""
+    name = f"<zero>{width}"
+    inputs.setdefault(name, [])
+    labels.setdefault(name, ("zero", width))
+    return name
 
 
 def _joined(terms: list[str], inputs: dict[str, list[str]], labels: dict[str, tuple[object, ...]]) -> str:

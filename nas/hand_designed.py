@@ -13,6 +13,7 @@ import yaml
 
 from nas.graph import Shape
 from nas.registry import unknown
+from nas.signature import bind
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,7 +59,7 @@ def module(name: str) -> Any:
 def build(name: str, *, arguments: dict[str, Any] | None = None, **changed: Any) -> nn.Module:
     """The network of that name, with `classes`, `input` or other arguments changed."""
     function, given = factory(name, arguments)
-    network: nn.Module = function(**{**given, **changed})
+    network: nn.Module = function(**bind(function, {**given, **changed}, where="network"))
     return network
 
 

@@ -17,17 +17,17 @@ from typing import Any
 from nas import hand_designed
 from nas.budget import Budget
 from nas.counting import Cost, cost
-from nas.data import Dataset, load
+from nas.data import Dataset
 from nas.data.batches import Augment, Examples
 from nas.evaluators import EVALUATORS
 from nas.execution import EXECUTORS, Executor, Result, Trial
-from nas.run import Run, environment
+from nas.run import Run, RunFailed, environment
 from nas.search_space import Architecture, SearchSpace, space
 from nas.seeding import derive, generator
 from nas.strategies import STRATEGIES, AskTell, OneShot, Report, Strategy, Task
-from nas.subject import Subject
+from nas.subject import Subject, from_config
 from nas.train import Recipe
-from nas.training import settled, train_network
+from nas.training import facts_of, same_data, settled, train_network
 
 TIMELESS = ("kind", "step", "metrics", "tables", "replayed", "error", "epochs")
 Config = dict[str, Any]
@@ -56,7 +56,8 @@ class Objective:
 
     def __call__(self, trial: Trial, *, seed: int) -> Result:
         found = self.function(trial.architecture)
-        return dict(found) if isinstance(found, Mapping) else {AskTell.objective: float(found)}
+        metrics = found if isinstance(found, Mapping) else {AskTell.objective: found}
+        return {name: float(value) for name, value in metrics.items()}
 
 
 @dataclass
@@ -86,22 +87,24 @@ class Search:
 
     def search(self) -> Architecture:
         """Pull reports until the budget is spent; the best architecture."""
-        past = self._take_up()
-        total = self.budget.epochs or self.budget.trials or getattr(self.strategy, "epochs", None)
+        executor = self._executor() if isinstance(self.strategy, AskTell) else None
+        task = self._task(executor)
+        past = self._take_up(task)
+        own = self.strategy.epochs if isinstance(self.strategy, OneShot) else None
+        total = self.budget.epochs or self.budget.trials or own
         self.watcher.stage("search", total, sum(event["kind"] != "start" for event in past))
         if past:
             self.latest = self.space.parse(past[-1]["literal"])
-        executor = self._executor() if isinstance(self.strategy, AskTell) else None
         try:
             if not self.spent():
-                self._pull(self.strategy.reports(self._task(executor)))
+                self._pull(self.strategy.reports(task))
         finally:
             if executor is not None:
                 executor.close()
         if isinstance(self.strategy, AskTell):
             return self.strategy.best()
         if self.latest is None:
-            raise ValueError(f"the budget {self.config['budget']} left no time for one epoch: give it more")
+            raise RunFailed(f"the budget {self.config['budget']} left no time for one epoch: give it more")
         return self.latest
 
     def _pull(self, reports: Iterator[Report]) -> None:
@@ -121,19 +124,16 @@ class Search:
         """Which limit of time is reached, or None."""
         return self.budget.spent(seconds=self.run.seconds)
 
-    def _take_up(self) -> list[dict[str, Any]]:
+    def _take_up(self, task: Task) -> list[dict[str, Any]]:
         """Hand the strategy what an earlier process left; the events of the search that are covered."""
-        one_shot = isinstance(self.strategy, OneShot)
-        state = self.run.load() if one_shot else None
-        interrupted = bool(self.run.events())
-        if one_shot:
+        before = self.run.events()
+        state = self.run.load() if isinstance(self.strategy, OneShot) else None
+        if isinstance(self.strategy, OneShot) and not any(event["kind"] == "selected" for event in before):
             self.run.cut_back(state["covers"] if state else 0)
-        else:
-            self.run.keep(lambda event: event["kind"] in ("start", "trial", "resume"))
-        if interrupted:
+        if before:
             self.run.log("resume")
         past = [event for event in self.run.events() if event["kind"] in ("start", "trial", "epoch")]
-        self.strategy.resume([self._report(event) for event in past], state)
+        self.strategy.resume(task, [self._report(event) for event in past], state)
         return past
 
     def _report(self, event: Mapping[str, Any]) -> Report:
@@ -221,6 +221,9 @@ class Search:
 
     def select(self, best: Architecture) -> dict[str, Any]:
         """Write down the choice: best.yaml and a line of the ledger."""
+        chosen_before = [event for event in self.run.events() if event["kind"] == "selected"]
+        if chosen_before:
+            return chosen_before[-1]
         metrics = self.metrics_of(best)
         self._save_best(best, metrics)
         figures = self.figures(best)
@@ -243,9 +246,12 @@ class Search:
         scores: dict[str, list[float]] = {}
         opponents = self._opponents(best)
         self.watcher.stage("controls", len(opponents))
+        done = {event["name"]: event for event in self.run.events() if event["kind"] == "control"}
         for name, group, subject, seed in opponents:
-            event = self._train_control(name, group, subject, seed)
-            self.tell(event)
+            event = done.get(name)
+            if event is None:
+                event = self._train_control(name, group, subject, seed)
+                self.tell(event)
             scores.setdefault(group, []).append(event["metrics"]["test_accuracy"])
         return {
             group: {
@@ -257,13 +263,14 @@ class Search:
         }
 
     def _opponents(self, best: Architecture) -> list[tuple[str, str, Subject, int]]:
-        """(name, group, network, seed): round by round, so that an early look shows something of each group.
-        """
+        """(name, group, network, seed): in rounds, so that an early look shows something of each group."""
         assert self.data is not None
         n = self.config["controls"]
         found = Subject("found", best)
         rng, others = generator(self.seed, "controls"), {best.digest: best}
-        while len(others) <= n and len(others) < self.space.size:
+        for _ in range(100 * (n + 1)):  # a small space may have fewer
+            if len(others) > n:
+                break
             sampled = self.space.sample(rng)
             others.setdefault(sampled.digest, sampled)
         randoms = list(others.values())[1:]
@@ -303,26 +310,31 @@ class Search:
 
 
 def begin(config: Config, folder: Path, *, data: Dataset | None = None) -> Run:
-    """Make a run's folder: its configuration and what its result may depend on beside that."""
-    facts: dict[str, Any] = {}
-    if data is not None:
-        fraction = config["data"]["valid"] if config["command"] == "search" else config["train"]["valid"]
-        held = data.split(fraction, seed=derive(config["seed"], "split")) if fraction else None
-        facts["data"] = {
-            "name": data.name,
-            "digest": data.digest,
-            "split_digest": held.digest if held else None,
-            "train": len(held.train) if held else len(data.train),
-            "valid": len(held.valid) if held else 0,
-            "test": len(data.test),
-        }
-    return Run.create(folder, config, environment(**facts))
+    """Make a run's folder: its configuration and what its result may depend on beside that.
+
+    Raises ValueError, before anything is made, if the networks cannot be built for these data.
+    """
+    if config["command"] == "search":
+        _check_scales(config, data)
+    elif data is not None:
+        shape = {"classes": len(data.classes), "input": data.input}
+        from_config(config["what"]).cost(**config["network"], **shape)
+    return Run.create(folder, config, environment(**facts_of(config, data)))
 
 
-def load_data(config: Config, *, download: bool = False) -> Dataset:
-    """The data set of a configuration."""
-    section = {k: v for k, v in config["data"].items() if k not in ("valid", "augment")}
-    return load(section.pop("name"), root=Path(section.pop("root")), download=download, **section)
+def _check_scales(config: Config, data: Dataset | None) -> None:
+    """Cost an architecture at both scales, which needs no module: illegal sizes show here."""
+    facts = {"classes": len(data.classes), "input": data.input} if data else {}
+    section = dict(config["space"])
+    name = section.pop("name")
+    for where, scale in (("space", section), ("network", config["network"])):
+        try:
+            made = space(name, **scale, **facts)
+            cost(made.fill(made.sample(generator("check"))))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        if where == "space" and made.graph.auxiliary:
+            raise ValueError("space.auxiliary is for training found networks: set network.auxiliary")
 
 
 def proceed(
@@ -337,6 +349,7 @@ def proceed(
 
     config = run.config
     finished = [event for event in run.events() if event["kind"] == "done"]
+    same_data(run, data)
     search = Search(run, config, data, objective, watcher or Watcher())
     if finished:
         return _result(run, search, finished[-1])

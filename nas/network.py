@@ -13,8 +13,7 @@ from nas.primitives import PRIMITIVES
 
 
 class Step(NamedTuple):
-    """One instruction: `run` on the values at `inputs`, into `target`; then the values at `free` are dropped.
-    """
+    """One instruction: `run` on the values at `inputs`, into `target`; then those at `free` are dropped."""
 
     target: int
     run: Callable[..., Tensor]
@@ -138,8 +137,7 @@ def build_option(op: str, node: Node, c_in: int, c_out: int, *, affine: bool, po
 
 
 def drop_path(x: Tensor, probability: float) -> Tensor:
-    """Zero whole examples of x (batch, ...) with `probability` and scale the others so that the mean stays.
-    """
+    """Zero whole examples of x (batch, ...) with `probability`; scale the others so that the mean stays."""
     keep = 1.0 - probability
     mask = torch.empty((x.shape[0], *[1] * (x.dim() - 1)), device=x.device, dtype=x.dtype).bernoulli_(keep)
     return x * (mask / keep)

@@ -28,6 +28,10 @@ TRANSIENT = frozenset(
 )  # keys of the ledger that differ between equal runs
 
 
+class RunFailed(RuntimeError):
+    """A run that cannot give a result, through no mistake in its input."""
+
+
 class Run:
     """One run's folder, locked while it is open.
 
@@ -44,7 +48,9 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> Run:
-        """A new run. Raises ValueError if the folder holds one already."""
+        """A new run. Raises ValueError if the folder holds one already, or is no folder."""
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file: name another --run")
         run = cls(folder)
         run._check_free()
         folder.mkdir(parents=True, exist_ok=True)
@@ -168,9 +174,21 @@ class Run:
         replace(self.folder / BEST, dump(content))
 
     @property
+    def environment(self) -> dict[str, Any]:
+        """What was written down of versions, hardware and data when the run began."""
+        return read_environment(self.folder)
+
+    @property
     def config(self) -> dict[str, Any]:
         """The resolved configuration."""
         return read_yaml(self.folder / CONFIG)
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """A run's environment.json; empty if it is missing."""
+    path = folder / ENVIRONMENT
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
 
 
 def new_folder(label: str) -> Path:
@@ -198,15 +216,21 @@ def events(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """(event, length in bytes) of each whole line."""
+    """(event, length in bytes) of each whole line; a torn last line is left out.
+
+    Raises ValueError if another line is damaged: what follows it must not be lost.
+    """
     with open(path, "rb") as ledger:
-        for line in ledger:
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield json.loads(line), len(line)
-            except ValueError:
-                return
+        lines = ledger.readlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            event = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:
+            event = None
+        if isinstance(event, dict):
+            yield event, len(line)
+        elif number < len(lines):
+            raise ValueError(f"{path} is damaged in line {number}: restore it, or remove that line")
 
 
 def replace(path: Path, content: str | bytes) -> None:
@@ -279,8 +303,7 @@ def _plain(content: Any) -> Any:
 
 
 def environment(**facts: Any) -> dict[str, Any]:
-    """What a run's result may depend on beside its configuration: versions, hardware, threads, command line.
-    """
+    """What a result may depend on beside the configuration: versions, hardware, threads, command line."""
     import importlib.metadata
     import subprocess
 

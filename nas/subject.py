@@ -1,5 +1,4 @@
-"""Subject: the network that a command names: a run, a file, ``SPACE:LITERAL``, ``SPACE:KNOWN`` or a baseline.
-"""
+"""Subject: the network that a command names: a run, a file, ``SPACE:LITERAL``, a known one or a baseline."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas import hand_designed
 from nas.graph import Shape
-from nas.run import BEST, CHECKPOINT, CONFIG, check_run, read_yaml
+from nas.run import BEST, CHECKPOINT, CONFIG, check_run, events, read_environment, read_yaml
 from nas.search_space import SPACES, Architecture, SearchSpace, read, space
 
 if TYPE_CHECKING:
@@ -125,14 +124,16 @@ def _named(architecture: Architecture, label: str) -> Subject:
 def _of_run(folder: Path) -> Subject:
     check_run(folder)
     config = read_yaml(folder / CONFIG)
+    data = read_environment(folder).get("data", {})
+    scale = {**config["network"], **{key: data[key] for key in ("input", "classes") if key in data}}
     if config["command"] == "train":
-        return from_config(config["what"], run=folder, scale=config["network"])
+        return from_config(config["what"], run=folder, scale=scale)
     if not (folder / BEST).exists():
         raise ValueError(
             f"{folder} has no best architecture yet: `nas resume {folder}` goes on with the search"
         )
     architecture = read(read_yaml(folder / BEST))
-    return Subject(_named(architecture, "").name, architecture, None, folder, config["network"])
+    return Subject(_named(architecture, "").name, architecture, None, folder, scale)
 
 
 def trained(folder: Path) -> Path | None:
@@ -141,8 +142,10 @@ def trained(folder: Path) -> Path | None:
     """
     check_run(folder)
     own = [folder] if read_yaml(folder / CONFIG)["command"] == "train" else []
-    later = sorted((folder / "train").glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for candidate in [*own, *later, folder / "controls" / "found-0"]:
-        if (candidate / CHECKPOINT).exists():
-            return candidate
-    return None
+    later = sorted((folder / "train").glob("[0-9]*"), key=lambda path: int(path.name), reverse=True)
+    candidates = [*own, *later, folder / "controls" / "found-0"]
+    there = [candidate for candidate in candidates if (candidate / CHECKPOINT).exists()]
+    finished = [
+        candidate for candidate in there if any(event["kind"] == "done" for event in events(candidate))
+    ]
+    return next(iter([*finished, *there]), None)

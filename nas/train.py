@@ -27,8 +27,8 @@ class Recipe:
     """How a network is trained. Every field is the configuration key ``train.<field>``.
 
     epochs, batch: passes over the training images; images a step.
-    optimizer, lr, momentum, nesterov, weight_decay: of the optimizer; Adam and AdamW ignore no setting: they
-        refuse `nesterov` and use (0.9, 0.999).
+    optimizer, lr, weight_decay: of the optimizer; Adam and AdamW have betas (0.9, 0.999).
+    momentum, nesterov: of SGD.
     schedule: ``cosine`` to `lr_min`; ``step``: times `gamma` at each of `milestones` (parts of the training);
         ``onecycle`` (Smith & Topin 2018): up to `lr` in the first 30 %, then down to `lr_min`; ``constant``.
     warmup: epochs of linear growth from 0 (Goyal et al. 2017).
@@ -42,8 +42,8 @@ class Recipe:
     accumulate: steps whose gradients are added up before an update.
     early_stop: epochs without a better validation accuracy after which training stops; 0: off.
     valid: part of the training images that is kept for validation after each epoch; 0: all are trained on.
-    cutout: side in pixels of the square that is blanked in training images (DeVries & Taylor 2017), beside
-    `data.augment`.
+    cutout: side in pixels of the square that is blanked in training images (DeVries & Taylor 2017), in place of
+    `data.augment.cutout`.
     """
 
     epochs: Positive = 20
@@ -69,6 +69,16 @@ class Recipe:
     early_stop: Count = 0
     valid: Share = 0.0
     cutout: Count = 0
+
+    def __post_init__(self) -> None:
+        if self.nesterov and self.optimizer != "sgd":
+            raise ValueError("train.nesterov belongs to train.optimizer=sgd: switch one of them")
+        if self.early_stop and not self.valid:
+            raise ValueError(
+                "train.early_stop needs a validation part: set train.valid to a fraction above 0"
+            )
+        if self.warmup and self.schedule == "onecycle":
+            raise ValueError("train.schedule=onecycle warms up by itself: set train.warmup to 0")
 
     def rate(self, progress: float) -> float:
         """The learning rate when `progress` (0..1) of the training is done."""
@@ -135,8 +145,6 @@ def fit(
     Raises ValueError for settings that contradict each other, FloatingPointError if the loss stops being a
     number.
     """
-    if recipe.early_stop and valid is None:
-        raise ValueError("train.early_stop needs a validation part: set train.valid to a fraction above 0")
     augment = augment or Augment()
     if recipe.cutout:
         augment = replace(augment, cutout=recipe.cutout)
@@ -230,7 +238,10 @@ class _Training:
         for step, (x, y) in enumerate(batches.epoch(self.epoch)):
             rate = self.recipe.rate((self.epoch + step / steps) / self.recipe.epochs)
             loss, logits = self._loss(x, y)
-            (loss / self.recipe.accumulate).backward()  # type: ignore[no-untyped-call]
+            group = min(
+                self.recipe.accumulate, steps - step // self.recipe.accumulate * self.recipe.accumulate
+            )
+            (loss / group).backward()  # type: ignore[no-untyped-call]
             if (step + 1) % self.recipe.accumulate == 0 or step + 1 == steps:
                 self._update(rate)
             total += loss.detach() * len(y)
@@ -300,8 +311,6 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             weight_decay=recipe.weight_decay,
             foreach=True,
         )
-    if recipe.nesterov:
-        raise ValueError("train.nesterov belongs to train.optimizer=sgd: switch one of them")
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from nas.counting import Cost, cost
-from nas.data import Dataset
+from nas.data import Dataset, load
 from nas.data.batches import Augment
 from nas.run import Run, environment, load_tensors, read_yaml
 from nas.seeding import derive, randomness
@@ -22,6 +22,48 @@ from nas.subject import Subject, from_config
 from nas.train import Recipe, Tick, accuracy, fit
 
 Seen = Callable[[Mapping[str, Any]], None]
+
+
+def load_data(config: Mapping[str, Any], *, root: Path | None = None, download: bool = False) -> Dataset:
+    """The data set of a configuration; `root`: another folder of the data files."""
+    section = {k: v for k, v in config["data"].items() if k not in ("valid", "augment")}
+    name = section.pop("name")
+    if name == "arrays":
+        raise ValueError(
+            "this run's data were given as arrays in Python: go on there, nas.search(run=..., resume=True)"
+        )
+    found = Path(section.pop("root"))
+    return load(name, root=root or found, download=download, **section)
+
+
+def facts_of(config: Mapping[str, Any], data: Dataset | None) -> dict[str, Any]:
+    """What a run writes down of its data: enough to know them again, and to build networks without them."""
+    if data is None:
+        return {}
+    fraction = config["data"]["valid"] if config["command"] == "search" else config["train"]["valid"]
+    held = data.split(fraction, seed=derive(config["seed"], "split")) if fraction else None
+    return {
+        "data": {
+            "name": data.name,
+            "digest": data.digest,
+            "split_digest": held.digest if held else None,
+            "train": len(held.train) if held else len(data.train),
+            "valid": len(held.valid) if held else 0,
+            "test": len(data.test),
+            "input": list(data.input),
+            "classes": len(data.classes),
+        }
+    }
+
+
+def same_data(run: Run, data: Dataset | None) -> None:
+    """Raises ValueError if the data are not those with which the run began."""
+    began = run.environment.get("data", {}).get("digest")
+    if data is not None and began is not None and data.digest != began:
+        raise ValueError(
+            f"the data are not those with which {run.folder} began "
+            f"(digest {data.digest[:12]}, then {began[:12]}): give it the same files"
+        )
 
 
 @contextmanager
@@ -59,7 +101,11 @@ def train_network(
     """
     assert data is not None
     fresh = not (folder / "config.yaml").exists()
-    with Run.create(folder, config, environment()) if fresh else Run.open(folder) as run:
+    with (
+        Run.create(folder, config, environment(**facts_of(config, data)))
+        if fresh
+        else Run.open(folder) as run
+    ):
         return proceed_training(run, data=data, tick=tick, seen=seen)
 
 
@@ -73,6 +119,7 @@ def proceed_training(
     done = [event for event in run.events() if event["kind"] == "done"]
     if done:
         return {**done[-1]["result"], "run": str(run.folder)}
+    same_data(run, data)
     state = run.load()
     run.cut_back(state["covers"] if state else 0)
     if state:
@@ -140,8 +187,7 @@ def trained_network(folder: Path, data: Dataset) -> tuple[Subject, nn.Module]:
 
 
 def evaluate(folder: Path, *, data: Dataset, split: str, device: str = "cpu") -> dict[str, Any]:
-    """Accuracy and loss of a trained network on the test part, or on what its training kept for validation.
-    """
+    """Accuracy and loss of a trained network on the test part, or on the part kept for validation."""
     config = read_yaml(folder / "config.yaml")
     part = data.test
     if split == "valid":

@@ -40,7 +40,10 @@ def network_scale(config: Any, sets: Any, input: str | None, classes: int | None
     for key in given:
         if key != "network":
             raise ValueError("here only the section network applies; " + unknown("key", key, ["network"]))
-    scale = dict(given.get("network", {}))
+    section = given.get("network", {})
+    if not isinstance(section, dict):
+        raise ValueError(f"network must hold keys and values, not {section!r}")
+    scale = dict(section)
     if input is not None:
         scale["input"] = o.shape(input)
     if classes is not None:

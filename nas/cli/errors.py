@@ -18,6 +18,8 @@ def at_work(folder: object) -> None:
 
 def exit_status(error: BaseException, *, debug: bool = False) -> int:
     """Print the sentence for `error` to stderr; the exit status."""
+    from nas.run import RunFailed
+
     interrupted = isinstance(error, KeyboardInterrupt)
     if isinstance(error, SystemExit):
         interrupted = error.code == INTERRUPTED  # typer's way to say KeyboardInterrupt
@@ -30,7 +32,7 @@ def exit_status(error: BaseException, *, debug: bool = False) -> int:
     if interrupted:
         say("interrupted" + ("; the run is saved, go on with:\n  " + _resume[0] if _resume else ""))
         return INTERRUPTED
-    if isinstance(error, ArithmeticError):
+    if isinstance(error, ArithmeticError | RunFailed):
         say(f"error: {error}")
         return FAILED
     if isinstance(error, OSError):
@@ -38,12 +40,9 @@ def exit_status(error: BaseException, *, debug: bool = False) -> int:
         where = f" ({error.filename})" if error.filename else ""
         say(f"error: {'the disk is full' if full else error.strerror or error}{where}" + _then())
         return FAILED
-    if isinstance(error, ValueError) and type(error).__name__ != "ExportError":
+    if isinstance(error, ValueError):
         say("error: " + str(error).replace("\n", "\nerror: "))
         return USAGE
-    if type(error).__name__ == "ExportError":
-        say(f"error: {error}")
-        return FAILED
     say(f"failed: {type(error).__name__}: {error} (--debug shows where)" + _then())
     return FAILED
 

@@ -26,9 +26,8 @@ def command(
     folder = trained(run)
     if folder is None:
         raise ValueError(f"{run} has no trained network: `nas train {run}` trains its best one")
-    from nas.loop import load_data
     from nas.train import available
-    from nas.training import evaluate
+    from nas.training import evaluate, load_data
 
     config = read_yaml(folder / "config.yaml")
     where = available(device or config["device"])

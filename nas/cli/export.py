@@ -31,9 +31,8 @@ def command(
     from nas.subject import identify
 
     subject = identify(what)
-    formats = [part.strip() for part in format.split(",") if part.strip()]
-    if subject.architecture is None and format == "yaml,python,onnx,torch":
-        formats.remove("yaml")  # a hand-designed network is no architecture of a space
+    every = ["yaml", "python", "onnx", "torch"] if subject.architecture else ["python", "onnx", "torch"]
+    formats = every if format is None else [part.strip() for part in format.split(",") if part.strip()]
     folder = out or (subject.run / "export" if subject.run else Path("export") / subject.name)
     scale = network_scale(config, set_, input, classes)
     exported, trained = export_subject(subject, formats=formats, out=folder, scale=scale, seed=seed or 0)

@@ -7,8 +7,8 @@ from nas.cli.errors import at_work
 
 
 def command(run: o.RunFolder, quiet: o.Quiet = False, json: o.Json = False, debug: o.Debug = False) -> None:
-    from nas.loop import load_data
     from nas.run import Run, check_run
+    from nas.training import load_data
 
     check_run(run)
     at_work(run)

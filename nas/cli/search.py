@@ -56,9 +56,10 @@ def command(
         device=device,
     )
     resolved = resolve_search(layers)
-    from nas.loop import begin, load_data
+    from nas.loop import begin
     from nas.run import new_folder
     from nas.train import available
+    from nas.training import load_data
 
     resolved["device"] = available(resolved["device"])
     examples = load_data(resolved, download=download)

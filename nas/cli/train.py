@@ -31,8 +31,9 @@ def command(
     given = o.layers(config, set_, data=data, data_dir=data_dir, recipe=recipe, seed=seed, device=device)
     layers = [_of_run(subject.run, data, recipe), *given] if subject.run else given
     resolved = resolve_training(layers, subject.to_config(), scale=subject.scale)
-    from nas.loop import begin, load_data
+    from nas.loop import begin
     from nas.train import available
+    from nas.training import load_data
 
     resolved["device"] = available(resolved["device"])
     examples = load_data(resolved, download=download)
@@ -75,9 +76,8 @@ def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
             f"training {config['what']['name']} on {config['data']['name']}, recipe {config['recipe']}, "
             f"{config['device']} with {config['threads']} threads\nrun folder: {run.folder}\n"
         )
-        show.stage(f"train {config['what']['name']}", config["train"]["epochs"])
-        for event in run.events():
-            show.event(event)
+        past = sum(event["kind"] == "epoch" for event in run.events())
+        show.stage(f"train {config['what']['name']}", config["train"]["epochs"], past)
         result = proceed_training(run, data=examples, tick=show.tick, seen=show.event)
     if not quiet:
         say(f"next: nas evaluate {run.folder} | nas export {run.folder}")

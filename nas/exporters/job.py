@@ -14,11 +14,12 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from nas.registry import Registry
+from nas.run import RunFailed
 
 Factory = tuple[Callable[..., nn.Module], Mapping[str, Any]]  # a top-level function, and its arguments
 
 
-class ExportError(ValueError):
+class ExportError(RunFailed):
     """A format that cannot be written, or that does not compute what the network computes."""
 
 

@@ -127,8 +127,7 @@ class Primitive:
 
 
 def primitive(name: str, *aliases: str, cost: Cost, **facts: Any) -> Callable[[Build], Build]:
-    """Decorator: register a build function under `name` (and `aliases`) with its cost and what it declares.
-    """
+    """Decorator: register a function under `name` (and `aliases`) with its cost and what it declares."""
 
     def enter(build: Build) -> Build:
         for each in (name, *aliases):

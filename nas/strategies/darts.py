@@ -206,8 +206,7 @@ class Darts(OneShot):
         return 0.0 if velocity is None else velocity
 
     def _finite_difference(self, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> list[Tensor]:
-        """Equations 7 and 8: the product of Hessian and gradient from two gradients at w +- epsilon v / |v|.
-        """
+        """Equations 7 and 8: Hessian times gradient from two gradients, at w +- epsilon v / |v|."""
         alphas = list(self.alphas.values())
         stepped = {name: w.detach().requires_grad_() for name, w in self.stepped(self.weights, train).items()}
         gradients = torch.autograd.grad(self.loss(stepped, valid), [*alphas, *stepped.values()])
@@ -244,7 +243,7 @@ class Darts(OneShot):
             device=self.device,
             forward=lambda x: self.supernet(x, table),
         )
-        entropies = [-(t * t.log()).sum(-1).mean() for t in table.values()]
+        entropies = [torch.special.entr(t).sum(-1).mean() for t in table.values()]
         return {
             "train_loss": loss,
             "train_accuracy": right,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.execution import Executor, Result, Trial
 from nas.registry import Registry
+from nas.run import RunFailed
 from nas.search_space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -76,10 +77,10 @@ class Strategy(ABC):
 
     @abstractmethod
     def best(self) -> Architecture:
-        """The best architecture so far. Raises ValueError if there is none yet."""
+        """The best architecture so far. Raises RunFailed if there is none."""
 
     @abstractmethod
-    def resume(self, past: Iterable[Report], state: dict[str, Any] | None) -> None:
+    def resume(self, task: Task, past: Iterable[Report], state: dict[str, Any] | None) -> None:
         """Take up a search that was cut off: what it reported, and the last `state()` that was saved."""
 
 
@@ -125,10 +126,11 @@ class AskTell(Strategy):
     def best(self) -> Architecture:
         if self._best is None:
             failed = f"; all {len(self.told)} failed" if self.told else ""
-            raise ValueError(f"no trial has a result yet{failed}")
+            raise RunFailed(f"no trial has a result{failed}")
         return self._best[1]
 
-    def resume(self, past: Iterable[Report], state: dict[str, Any] | None) -> None:
+    def resume(self, task: Task, past: Iterable[Report], state: dict[str, Any] | None) -> None:
+        self.task = task
         started: OrderedDict[int, Trial] = OrderedDict()
         for report in past:
             assert report.architecture is not None
@@ -240,14 +242,13 @@ class OneShot(Strategy):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Tensors and numbers that `load` needs to go on to the same bits; readable with weights_only=True.
-        """
+        """Tensors and numbers with which `load` goes on to the same bits; readable with weights_only=True."""
 
     @abstractmethod
     def load(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave."""
 
-    def resume(self, past: Iterable[Report], state: dict[str, Any] | None) -> None:
+    def resume(self, task: Task, past: Iterable[Report], state: dict[str, Any] | None) -> None:
         self._saved = state
 
     def reports(self, task: Task) -> Iterator[Report]:
