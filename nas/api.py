@@ -50,8 +50,8 @@ def search(
     Raises ValueError that lists everything wrong with the configuration.
     """
     from nas.config import resolve_search
-    from nas.strategies import STRATEGIES, OneShot
     from nas.loop import begin, proceed
+    from nas.strategies import STRATEGIES, OneShot
     from nas.training import load_data
 
     foreign = None if isinstance(data, str) else as_dataset(data)

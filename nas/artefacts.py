@@ -24,7 +24,13 @@ REAL_IMAGES = 32  # of the test part, on which the loaded files are compared
 
 
 def export_subject(
-    subject: Subject, *, formats: Sequence[str], out: Path, scale: Mapping[str, Any], seed: int = 0
+    subject: Subject,
+    *,
+    formats: Sequence[str],
+    out: Path,
+    scale: Mapping[str, Any],
+    seed: int = 0,
+    root: Path | None = None,
 ) -> tuple[Exported, bool]:
     """Export a named network to `out`; what was written, and whether the weights are trained ones.
 
@@ -37,7 +43,7 @@ def export_subject(
             raise ValueError(
                 f"{folder} was trained at its own scale: leave out {sorted(scale)}, or name the architecture"
             )
-        return _trained(subject, folder, formats=formats, out=out), True
+        return _trained(subject, folder, formats=formats, out=out, root=root), True
     with randomness(seed, "network"):
         network = subject.build(**scale)
     figures, shape, classes = subject.cost(**scale)
@@ -49,15 +55,17 @@ def export_subject(
     mean, std = (0.0,) * shape[0], (1.0,) * shape[0]
     names = tuple(str(i) for i in range(classes))
     if subject.run is not None and not scale:
-        data = load_data(read_yaml(subject.run / CONFIG))
+        data = load_data(read_yaml(subject.run / CONFIG), root=root)
         mean, std, names = data.mean, data.std, data.classes
     facts = Facts(subject.name, shape, mean, std, names, _identity(subject), card)
     return export(network, formats=formats, out=out, facts=facts, factory=_factory(subject, scale)), False
 
 
-def _trained(subject: Subject, folder: Path, *, formats: Sequence[str], out: Path) -> Exported:
+def _trained(
+    subject: Subject, folder: Path, *, formats: Sequence[str], out: Path, root: Path | None
+) -> Exported:
     config = read_yaml(folder / "config.yaml")
-    data = load_data(config)
+    data = load_data(config, root=root)
     _, network = trained_network(folder, data)
     figures = cost(network, input=data.input)
     done = [event for event in events(folder) if event["kind"] == "done"]

@@ -42,8 +42,8 @@ class Recipe:
     accumulate: steps whose gradients are added up before an update.
     early_stop: epochs without a better validation accuracy after which training stops; 0: off.
     valid: part of the training images that is kept for validation after each epoch; 0: all are trained on.
-    cutout: side in pixels of the square that is blanked in training images (DeVries & Taylor 2017), in place of
-    `data.augment.cutout`.
+    cutout: side in pixels of the square blanked in training images (DeVries & Taylor 2017), in place of
+        `data.augment.cutout`.
     """
 
     epochs: Positive = 20

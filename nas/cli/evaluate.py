@@ -13,6 +13,7 @@ def command(
     run: o.RunFolder,
     split: Annotated[str, typer.Option(help="test | valid")] = "test",
     device: o.Device = None,
+    data_dir: o.DataDir = None,
     quiet: o.Quiet = False,
     json: o.Json = False,
     debug: o.Debug = False,
@@ -31,7 +32,7 @@ def command(
 
     config = read_yaml(folder / "config.yaml")
     where = available(device or config["device"])
-    result = evaluate(folder, data=load_data(config), split=split, device=where)
+    result = evaluate(folder, data=load_data(config, root=data_dir), split=split, device=where)
     measured = f"{split} accuracy {100 * result['accuracy']:.2f} % on {result['examples']:,} images"
     line = f"{measured}, loss {result['loss']:.4f}"
     o.answer(result, line, as_json=json)

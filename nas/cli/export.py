@@ -23,6 +23,7 @@ def command(
     config: o.Config = None,
     set_: o.Set = None,
     seed: o.Seed = None,
+    data_dir: o.DataDir = None,
     quiet: o.Quiet = False,
     json: o.Json = False,
     debug: o.Debug = False,
@@ -35,7 +36,9 @@ def command(
     formats = every if format is None else [part.strip() for part in format.split(",") if part.strip()]
     folder = out or (subject.run / "export" if subject.run else Path("export") / subject.name)
     scale = network_scale(config, set_, input, classes)
-    exported, trained = export_subject(subject, formats=formats, out=folder, scale=scale, seed=seed or 0)
+    exported, trained = export_subject(
+        subject, formats=formats, out=folder, scale=scale, seed=seed or 0, root=data_dir
+    )
     if not quiet:
         say(
             "trained weights"

@@ -6,19 +6,23 @@ from nas.cli import options as o
 from nas.cli.errors import at_work
 
 
-def command(run: o.RunFolder, quiet: o.Quiet = False, json: o.Json = False, debug: o.Debug = False) -> None:
+def command(
+    run: o.RunFolder,
+    data_dir: o.DataDir = None,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
     from nas.run import Run, check_run
+    from nas.train import available
     from nas.training import load_data
 
     check_run(run)
     at_work(run)
     with Run.open(run) as opened:
         config = opened.config
-        if config["data"]["name"] == "arrays":
-            raise ValueError(
-                f"{run} searched on arrays given in Python: go on with nas.search(..., run={str(run)!r})"
-            )
-        examples = load_data(config)
+        available(config["device"])
+        examples = load_data(config, root=data_dir)
         if config["command"] == "search":
             from nas.cli.search import finish
         else:

@@ -37,7 +37,7 @@ def linear(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Mo
 
 
 class AuxiliaryHead(nn.Module):
-    """A second classifier, as in the DARTS code: (batch, c_in, h, w) -> (batch, classes). Szegedy et al. 2015.
+    """A second classifier (Szegedy 2015) as in the DARTS code: (batch, c_in, h, w) -> (batch, classes).
 
     An average pooling of 5, a 1x1 convolution to 128 and a 2x2 one to 768 channels; what remains of the
     picture is averaged. On the published sizes (8x8 with stride 3, 7x7 with stride 2) one pixel remains. The

@@ -1,0 +1,188 @@
+"""Kill and resume: a run that is killed again and again ends with the same bits as one that never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+TINY = ["--set", "data.limit=100", "--set", "network.channels=2", "--set", "train.epochs=2", "--quiet"]
+SPACE = ["--set", "space.channels=2", "--controls", "1"]
+KINDS = {
+    "darts": ["search", "--strategy", "darts", "--budget", "4epochs", *SPACE, *TINY],
+    "random": [
+        "search",
+        "--strategy",
+        "random",
+        "--budget",
+        "5trials",
+        "--set",
+        "strategy.epochs=1",
+        *SPACE,
+        *TINY,
+    ],
+    "train": ["train", "darts:DARTS_V2", *TINY, "--set", "train.epochs=5"],
+}
+TRANSIENT = ("time", "seconds", "pid", "host", "worker")
+START = [sys.executable, "-c", "from nas.cli import main; main()"]
+# Kills the process inside the k-th write of a file: before the atomic replacement, after it, or in mid-line.
+SABOTAGE = """
+import os, signal, sys
+target, moment, count = os.environ["TARGET"], os.environ["MOMENT"], int(os.environ["COUNT"])
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+def hook(event, arguments):
+    global count
+    if event != "os.rename" or not str(arguments[1]).endswith(target):
+        return
+    count -= 1
+    if count == 0:
+        die()
+if moment == "replace":
+    sys.addaudithook(hook)
+else:
+    import builtins
+    plain = builtins.open
+    def torn(path, mode="r", *rest, **named):
+        global count
+        file = plain(path, mode, *rest, **named)
+        if "ab" in mode and str(path).endswith(target):
+            count -= 1
+            if count == 0:
+                class Torn:
+                    def __enter__(self): return self
+                    def __exit__(self, *error): pass
+                    def write(self, data):
+                        os.write(file.fileno(), data[: len(data) // 2])
+                        die()
+                return Torn()
+        return file
+    builtins.open = torn
+"""
+
+
+def start(arguments: list[str], folder: Path, **extra: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", **extra}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(
+        [*START, *arguments], cwd=folder, env=environment, start_new_session=True, **pipes
+    )  # type: ignore[call-overload, no-any-return]
+
+
+def finished(process: subprocess.Popen[str], *, limit: float | None = None) -> bool:
+    """Whether the process ended by itself within `limit` seconds; if not, its whole group is killed."""
+    try:
+        _, errors = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return False
+    assert process.returncode in (0, -signal.SIGKILL), errors
+    return process.returncode == 0
+
+
+def command(kind: str, run: Path) -> list[str]:
+    """Begin the run, or go on with it."""
+    return (
+        ["resume", str(run), "--quiet"]
+        if (run / "config.yaml").exists()
+        else [*KINDS[kind], "--run", str(run)]
+    )
+
+
+def ledger(run: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    kept = [event for event in lines if event["kind"] not in ("start", "resume")]
+    return [{key: value for key, value in event.items() if key not in TRANSIENT} for event in kept]
+
+
+def tensors(content: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(content, torch.Tensor):
+        yield path, content
+    elif isinstance(content, dict | list | tuple):
+        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        for key, value in pairs:
+            yield from tensors(value, f"{path}/{key}")
+
+
+def assert_same_bits(run: Path, reference: Path) -> None:
+    if (reference / "best.yaml").exists():
+        assert (run / "best.yaml").read_bytes() == (reference / "best.yaml").read_bytes()
+    assert ledger(run) == ledger(reference)
+    checkpoints = sorted(reference.rglob("checkpoint.pt"))
+    assert checkpoints
+    for checkpoint in checkpoints:
+        ours = torch.load(run / checkpoint.relative_to(reference), weights_only=True)
+        theirs = dict(tensors(torch.load(checkpoint, weights_only=True)))
+        assert theirs
+        for name, tensor in tensors(ours):
+            assert torch.equal(tensor, theirs.pop(name)), (checkpoint, name)
+        assert not theirs
+    assert not list(run.rglob("*.part"))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def reference(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, float]:
+    """A run that is left alone, and how long it took."""
+    run = tmp_path_factory.mktemp(request.param) / "reference"
+    began = time.monotonic()
+    assert finished(start(command(request.param, run), run.parent))
+    return request.param, run, time.monotonic() - began
+
+
+def test_killed_at_random_moments(reference: tuple[str, Path, float], tmp_path: Path) -> None:
+    kind, undisturbed, took = reference
+    kill_and_compare(kind, undisturbed, took, tmp_path / "run", kills=7, seed=0)
+
+
+@pytest.mark.slow
+def test_killed_many_times(reference: tuple[str, Path, float], tmp_path: Path) -> None:
+    kind, undisturbed, took = reference
+    for seed in range(1, 4):
+        kill_and_compare(kind, undisturbed, took, tmp_path / str(seed), kills=15, seed=seed)
+
+
+def kill_and_compare(kind: str, undisturbed: Path, took: float, run: Path, *, kills: int, seed: int) -> None:
+    rng = Random(f"{kind}-{seed}")
+    for _ in range(kills):
+        # Importing takes the first two or three seconds; a fraction of the kills falls there too.
+        if finished(start(command(kind, run), run.parent), limit=rng.uniform(2.0, max(3.0, 0.7 * took))):
+            break
+    assert finished(start(command(kind, run), run.parent))
+    assert_same_bits(run, undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("target", "moment"),
+    [
+        ("checkpoint.pt", "replace"),
+        ("best.yaml", "replace"),
+        ("config.yaml", "replace"),
+        ("events.jsonl", "line"),
+    ],
+)
+def test_killed_inside_a_write(
+    target: str, moment: str, reference: tuple[str, Path, float], tmp_path: Path
+) -> None:
+    kind, undisturbed, _ = reference
+    if kind == "train" and target == "best.yaml":
+        return  # a training writes none
+    (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
+    run = tmp_path / "run"
+    count = {"config.yaml": 1}.get(target, 2)
+    sabotage = {"PYTHONPATH": str(tmp_path), "TARGET": target, "MOMENT": moment, "COUNT": str(count)}
+    assert not finished(start(command(kind, run), tmp_path, **sabotage))
+    assert finished(start(command(kind, run), tmp_path))
+    assert_same_bits(run, undisturbed)
