@@ -112,8 +112,10 @@ class _Check:
         self.errors: list[str] = []
 
     def bind(self, function: Any, given: Layer, where: str, *, skip: int = 0) -> dict[str, Any]:
+        if function is None:  # there is none of that name, which is reported
+            return {}
         try:
-            return bind(function, given, where=where, skip=skip)
+            return bind(function, {str(key): value for key, value in given.items()}, where=where, skip=skip)
         except Errors as error:
             self.errors += error.lines
             return {}
@@ -137,11 +139,10 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     """
     from nas.evaluators import EVALUATORS
     from nas.execution import EXECUTORS
-    from nas.strategies import STRATEGIES, OneShot
+    from nas.strategies import STRATEGIES
 
     check = _Check()
-    given = merge(*layers)
-    _known_keys(check, given, ("command", "recipe", "budget", *SECTIONS, *parameters(settings)))
+    given = _known(check, merge(*layers), ("command", "recipe", "budget", *SECTIONS, *parameters(settings)))
     data, base, recipe_name = _data(check, given, foreign_data)
     sections = ("space", "strategy", "evaluator", "executor")
     names = [str(given.get(section, {}).get("name", NAMED[section])) for section in sections]
@@ -150,18 +151,9 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     strategy = check.attempt(STRATEGIES.resolve, strategy_name)
     evaluator = check.attempt(EVALUATORS.resolve, evaluator_name)
     executor = check.attempt(EXECUTORS.resolve, executor_name)
-    check.done()
-    published = SPACES.facts(space_name).get("network", {})
+    published = SPACES.facts(space_name).get("network", {}) if build else {}
     searched = _section(given, "space", base, space_name)
     sized = {**published, **_section(given, "network", base, space_name)}
-    one_shot = isinstance(strategy, type) and issubclass(strategy, OneShot)
-    asked = given.get("strategy", {}).get("epochs") if one_shot else None
-    budget = (
-        given.get("budget", f"{asked}epochs" if asked else None)
-        or base.get("budget", {}).get(strategy_name)
-        or STRATEGIES.facts(strategy_name).get("budget", "50epochs" if one_shot else "10trials")
-    )
-    check.attempt(_check_budget, budget, one_shot, strategy_name)
     resolved = {
         "command": "search",
         "recipe": recipe_name,
@@ -173,7 +165,7 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
         },
         "data": data,
         "train": _recipe(check, base, given),
-        "budget": str(budget),
+        "budget": _budget(check, given, base, strategy_name) if strategy else "",
         "evaluator": {
             "name": evaluator_name,
             **check.bind(evaluator, _section(given, "evaluator", {}, evaluator_name), "evaluator", skip=4),
@@ -202,10 +194,8 @@ def resolve_training(
     from nas import hand_designed
 
     check = _Check()
-    given = merge(*layers)
-    _known_keys(
-        check, given, ("command", "what", "recipe", "network", "data", "train", *parameters(settings))
-    )
+    keys = ("command", "what", "recipe", "network", "data", "train", *parameters(settings))
+    given = _known(check, merge(*layers), keys)
     data, base, recipe_name = _data(check, given, foreign_data)
     own_scale = {name: value for name, value in scale.items() if name not in FROM_DATA}
     if "space" in what:
@@ -281,11 +271,8 @@ def _data(check: _Check, given: Layer, foreign: bool) -> tuple[dict[str, Any], d
     name = str(section.get("name", NAMED["data"]))
     facts: Mapping[str, Any] = {} if foreign else (check.attempt(defaults, name) or {})
     recipe_name = str(given.get("recipe") or facts.get("recipe", "quick"))
-    base = check.attempt(recipe, recipe_name) or {}
-    for key in base:
-        known_keys = [*RECIPE_KEYS, *parameters(settings)]
-        if key not in known_keys:
-            check.errors.append(f"recipe {recipe_name}: " + unknown("key", str(key), known_keys))
+    read = check.attempt(recipe, recipe_name) or {}
+    base = _known(check, read, [*RECIPE_KEYS, *parameters(settings)], f"recipe {recipe_name}")
     from_recipe = dict(base.get("data", {}))
     layers = (facts.get("augment"), from_recipe.pop("augment", None), section.pop("augment", None))
     augment = _augment(check, *layers)
@@ -319,13 +306,36 @@ def _scale(check: _Check, build: Any, given: Layer, where: str) -> dict[str, Any
     return {name: value for name, value in bound.items() if name not in FROM_DATA}
 
 
-def _known_keys(check: _Check, given: Layer, known: Sequence[str]) -> None:
-    for key in given:
+def _known(
+    check: _Check, given: Layer, known: Sequence[str], where: str = "configuration"
+) -> dict[str, Any]:
+    """`given` without what is unknown or no section, which is reported."""
+    sections = (*SECTIONS, "budget") if "summary" in known else SECTIONS  # a recipe has a budget a strategy
+    sound: dict[str, Any] = {}
+    for key, value in given.items():
         if key not in known:
-            check.errors.append("configuration: " + unknown("key", str(key), known))
-        elif key in SECTIONS and not isinstance(given[key], Mapping):
-            check.errors.append(f"{key} must hold keys and values, not {given[key]!r}")
-    check.done()
+            check.errors.append(f"{where}: " + unknown("key", str(key), known))
+        elif key in sections and not isinstance(value, Mapping):
+            check.errors.append(f"{where}: {key} must hold keys and values, not {value!r}")
+        else:
+            sound[key] = value
+    return sound
+
+
+def _budget(check: _Check, given: Layer, base: Layer, strategy: str) -> str:
+    """The budget that was given, or the recipe's or the strategy's own."""
+    from nas.strategies import STRATEGIES, OneShot
+
+    found = STRATEGIES.resolve(strategy)
+    one_shot = isinstance(found, type) and issubclass(found, OneShot)
+    asked = given.get("strategy", {}).get("epochs") if one_shot else None
+    budget = (
+        given.get("budget", f"{asked}epochs" if asked else None)
+        or base.get("budget", {}).get(strategy)
+        or STRATEGIES.facts(strategy).get("budget", "50epochs" if one_shot else "10trials")
+    )
+    check.attempt(_check_budget, str(budget), one_shot, strategy)
+    return str(budget)
 
 
 def _check_budget(text: str, one_shot: bool, strategy: str) -> None:

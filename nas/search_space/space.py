@@ -22,7 +22,7 @@ Choices = Mapping[str, Value]
 SPACES: Registry[Callable[..., SearchSpace]] = Registry("space")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SearchSpace:
     """A graph with holes and the decisions that fill them.
 
@@ -64,6 +64,9 @@ class SearchSpace:
         if idle:
             raise ValueError(f"no hole asks the decision {sorted(idle)[0]!r}: it would never matter")
         object.__setattr__(self, "_table", table)
+
+    def __repr__(self) -> str:
+        return f"SearchSpace({self.name!r}, {len(self.decisions)} decisions, {len(self.graph.nodes)} nodes)"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process a space is made again from its address: its file brings its primitives along."""
