@@ -60,12 +60,16 @@ def test_a_resolved_training_resolves_to_itself(what: str, data: str) -> None:
     subject = identify(what)
     once = resolve_training([{"data": data}], subject.to_config(), scale=subject.scale)
     assert resolve_training([once], subject.to_config(), scale={}) == once
-    assert resolve_training([plain(once)], once["what"], scale={}) == once
+    assert plain(resolve_training([plain(once)], once["what"], scale={})) == plain(once)
 
 
 def test_nothing_given_is_the_small_search() -> None:
     resolved = resolve_search([])
-    assert (resolved["strategy"]["name"], resolved["data"]["name"], resolved["recipe"]) == ("darts", "digits", "digits")
+    assert (resolved["strategy"]["name"], resolved["data"]["name"], resolved["recipe"]) == (
+        "darts",
+        "digits",
+        "digits",
+    )
     assert resolved["controls"] == 3
 
 
@@ -114,7 +118,9 @@ def test_the_same_name_keeps_the_arguments() -> None:
 
 def test_arguments_without_a_name_belong_to_the_name_that_is_chosen() -> None:
     """An option that is given is never dropped in silence."""
-    resolved = resolve_search([{"strategy": {"epochs": 1}, "space": {"cells": 2}}, {"strategy": "random", "space": "nasbench201"}])
+    resolved = resolve_search(
+        [{"strategy": {"epochs": 1}, "space": {"cells": 2}}, {"strategy": "random", "space": "nasbench201"}]
+    )
     assert resolved["strategy"] == {"name": "random", "epochs": 1}
     assert resolved["space"]["cells"] == 2
     assert any("order" in line for line in mistakes({"strategy": {"order": 2}}, {"strategy": "random"}))
@@ -184,7 +190,7 @@ def test_all_mistakes_are_reported_together() -> None:
         assert re.search(rf"{wrong!r}; did you mean {meant!r}", text), f"{wrong} is not in:\n{text}"
     for part in ("train.lr", "'fast'", "search.order", "'many'", "controls"):
         assert part in text
-    assert len(lines) == 12
+    assert len(lines) == 11
 
 
 def test_wrong_names_are_reported_together() -> None:
@@ -243,7 +249,10 @@ def test_keys_that_are_no_text_are_refused() -> None:
 
 
 def test_augmentation_can_be_switched_off() -> None:
-    on, off = resolve_search([])["data"]["augment"], resolve_search([{"data": {"augment": False}}])["data"]["augment"]
+    on, off = (
+        resolve_search([])["data"]["augment"],
+        resolve_search([{"data": {"augment": False}}])["data"]["augment"],
+    )
     assert on["crop"]
     assert not any(off.values())
 
@@ -267,7 +276,12 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_training_refuses_what_belongs_to_a_search() -> None:
-    for layer in ({"strategy": "darts"}, {"budget": "3epochs"}, {"space": {"channels": 3}}, {"train": {"epoch": 1}}):
+    for layer in (
+        {"strategy": "darts"},
+        {"budget": "3epochs"},
+        {"space": {"channels": 3}},
+        {"train": {"epoch": 1}},
+    ):
         with pytest.raises(Errors):
             resolve_training([layer], identify("resnet20").to_config(), scale={})
 
@@ -307,7 +321,8 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
 
 
 def test_yaml_builds_no_objects(tmp_path: Path) -> None:
-    (tmp_path / "evil.yaml").write_text(f"seed: !!python/object/apply:pathlib.Path.touch ['{tmp_path}/made']\n")
+    call = f"!!python/object/apply:pathlib.Path.touch ['{tmp_path}/made']"
+    (tmp_path / "evil.yaml").write_text(f"seed: {call}\n")
     with pytest.raises(ValueError, match=r"evil\.yaml"):
         read_yaml(tmp_path / "evil.yaml")
     assert not (tmp_path / "made").exists()
@@ -384,6 +399,8 @@ def test_strategies_of_ones_own_are_checked_like_ours(tmp_path: Path) -> None:
     assert resolved["budget"].endswith("trials")
     assert resolve_search([resolved]) == resolved
     assert resolve_search([{"strategy": f"{own}:Still"}])["budget"].endswith("epochs")
-    assert any("did you mean 'speed'" in line for line in mistakes({"strategy": {"name": f"{own}:Same", "sped": 2}}))
+    assert any(
+        "did you mean 'speed'" in line for line in mistakes({"strategy": {"name": f"{own}:Same", "sped": 2}})
+    )
     assert any("did you mean 'Same'" in line for line in mistakes({"strategy": f"{own}:Sam"}))
     assert any("no Python file" in line for line in mistakes({"strategy": f"{tmp_path}/none.py:Same"}))
