@@ -186,6 +186,8 @@ def accuracy(
 ) -> dict[str, float]:
     """{"accuracy": 0..1, "loss": mean cross-entropy} of `network` in evaluation mode on `split`.
 
+    Raises FloatingPointError if the loss is no number.
+
     `forward`: how to run it, if not by calling it with the images.
     """
     batches = Batches(split, mean=mean, std=std, batch=batch, device=device, seed=0, shuffle=False)
@@ -198,7 +200,13 @@ def accuracy(
         right += (logits.argmax(1) == y).sum()
         loss += nn.functional.cross_entropy(logits.float(), y, reduction="sum")
     network.train(before)
-    return {"accuracy": right.item() / len(split), "loss": loss.item() / len(split)}
+    mean_loss = loss.item() / len(split)
+    if not math.isfinite(mean_loss):
+        raise FloatingPointError(
+            f"the network's loss is {mean_loss}: its training went astray; lower the learning rate, or clip the "
+            "gradients"
+        )
+    return {"accuracy": right.item() / len(split), "loss": mean_loss}
 
 
 class _Training:

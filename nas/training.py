@@ -4,6 +4,7 @@ again.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -147,6 +148,10 @@ def proceed_training(
             seen(event)
             board.write(event)
         measured = accuracy(network, data.test, **norms)
+        if not math.isfinite(measured["loss"]):
+            raise FloatingPointError(
+                f"the trained network's loss is {measured['loss']}: lower train.lr, or set train.clip"
+            )
         figures = cost(network, input=data.input)
         document = _document(measured, "test", len(data.test), figures)
         final = run.log("done", metrics=measured, result=document)

@@ -1,4 +1,7 @@
-"""One thread a test process: the tests run side by side, and small tensors gain nothing from more."""
+"""One thread a test process: the tests run side by side, and small tensors gain nothing from more.
+
+And the fixture `nas`: the command line, called in this process.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,74 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import json
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# Settings that make a run of either kind last less than a second.
+TINY = ["data.limit=60", "train.epochs=2"]
+TINY_TRAIN = ["network.channels=2", "network.cells=3", *TINY]
+TINY_SEARCH = [
+    "space.name=nasbench201",
+    *("space.channels=2", "space.cells=1", "network.channels=2", "network.cells=1", "controls=0"),
+    *TINY,
+]
+TINY_DARTS = [*TINY_SEARCH, "strategy=darts", "budget=2epochs"]
+TINY_RANDOM = [*TINY_SEARCH, "strategy=random", "strategy.epochs=1", "budget=3trials"]
+
+
+def sets(settings: list[str]) -> list[str]:
+    """The settings as options of the command line."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended, and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on stdout."""
+        return json.loads(self.out)
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def nas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Calls the command `nas`, in an empty folder."""
+    from nas.cli import errors, main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NAS_DATA", raising=False)
+
+    def call(*arguments: object) -> Outcome:
+        errors._resume.clear()
+        monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
+        handler = signal.getsignal(signal.SIGTERM)
+        capsys.readouterr()
+        try:
+            main()
+            status = 0
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        said = capsys.readouterr()
+        return Outcome(status, said.out, said.err)
+
+    return call

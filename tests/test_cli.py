@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import TINY_DARTS, TINY_NETWORK, TINY_RANDOM, Command, Outcome, sets
+from conftest import TINY, TINY_DARTS, TINY_RANDOM, TINY_TRAIN, Command, Outcome, sets
 from PIL import Image
 
 V2 = "darts:DARTS_V2"
@@ -72,7 +72,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "search",
         "--quiet",
     ]
-    then = ["nas", "train", V2, *sets(TINY_NETWORK), "--device", "cpu", "--run", "train", "--quiet"]
+    then = ["nas", "train", V2, *sets(TINY_TRAIN), "--device", "cpu", "--run", "train", "--quiet"]
     call[2] = call[2].replace("ARGUMENTS", repr([first, then]))
     subprocess.run(call, cwd=folder, check=True, capture_output=True)
     return folder
@@ -97,7 +97,12 @@ def test_search_document(nas: Command) -> None:
     assert all(isinstance(value, float | int) for value in document["metrics"].values())
     assert "trial 3/3" in found.err
     again = nas(
-        "cost", f"nasbench201:{document['best']}", "--input", "1,8,8", *sets(TINY_NETWORK[1:3]), "--json"
+        "cost",
+        f"nasbench201:{document['best']}",
+        "--input",
+        "1,8,8",
+        *sets(["network.channels=2", "network.cells=1"]),
+        "--json",
     )
     assert (again.document["params"], again.document["macs"]) == (document["params"], document["macs"])
 
@@ -115,7 +120,7 @@ def test_result_on_stdout_and_the_rest_on_stderr(nas: Command) -> None:
     assert found.out.startswith("nasbench201:|")
     assert "epoch 2/2" in found.err
     assert "nas report r" in found.err
-    trained = nas("train", "r", *sets(TINY_NETWORK), "--device", "cpu")
+    trained = nas("train", "r", "--device", "cpu")
     assert trained.out.count("\n") == 1
     assert "test accuracy" in trained.out
     assert "epoch 2/2" in trained.err
@@ -129,10 +134,10 @@ def test_quiet_says_nothing_but_the_result(nas: Command) -> None:
 
 def test_train_and_evaluate_documents(nas: Command, runs: Path) -> None:
     trained = nas(
-        "train", V2, *sets(TINY_NETWORK), "train.valid=0.2", "--json", "--device", "cpu", "--run", "t"
+        "train", V2, *sets(TINY_TRAIN), "train.valid=0.2", "--json", "--device", "cpu", "--run", "t"
     )
     assert_refused(trained, "train.valid=0.2")
-    valid = [*sets(TINY_NETWORK), "--set", "train.valid=0.2"]
+    valid = [*sets(TINY_TRAIN), "--set", "train.valid=0.2"]
     trained = nas("train", V2, *valid, "--json", "--device", "cpu", "--run", "t")
     assert set(trained.document) == TRAIN
     assert (trained.document["split"], trained.document["examples"]) == ("test", 360)
@@ -231,7 +236,7 @@ def config(folder: str = "r") -> Any:
 
 def test_settings_belong_to_what_the_flags_name(nas: Command) -> None:
     found = nas("search", "--strategy", "random", "--space", "nasbench201", "--budget", "2trials", "--controls", 0,
-                *sets(["strategy.epochs=1", "space.channels=2", "space.cells=1", *TINY_NETWORK]), "--device", "cpu",
+                *sets(["strategy.epochs=1", "space.channels=2", "space.cells=1", "network.channels=2", *TINY]), "--device", "cpu",
                 "--run", "r")  # fmt: skip
     assert found.status == 0, found.err
     assert config()["strategy"] == {"name": "random", "epochs": 1}
@@ -304,7 +309,7 @@ def images(count: int, seed: int) -> tuple[Any, Any]:
 def test_npz_data(nas: Command) -> None:
     (x, y), (a, b) = images(60, 0), images(30, 1)
     np.savez("own.npz", x_train=x, y_train=y, x_test=a, y_test=b)
-    found = nas("train", V2, "--data", "npz:own.npz", *sets(["network.channels=2", "network.cells=1", "train.epochs=1"]),
+    found = nas("train", V2, "--data", "npz:own.npz", *sets(["network.channels=2", "network.cells=3", "train.epochs=1"]),
                 "--device", "cpu", "--json", "--run", "r")  # fmt: skip
     assert found.status == 0, found.err
     assert found.document["examples"] == 30
@@ -360,14 +365,14 @@ def test_folder_data(nas: Command) -> None:
         ("search --workers 0", "workers"),
         ("search --seed -1", "seed"),
         ("search --seed one", "seed"),
-        ("search --set space.channels=0", "channels"),
-        ("search --set network.cells=0", "cells"),
+        ("search --set space.channels=0", "space: "),
+        ("search --set network.cells=0", "network: "),
         ("search --set data.limit=100000", "limit"),
         ("search --set data.limit=1", "1"),
         ("search --sed 3", "--seed"),
         ("serch", "search"),
         ("train resnet21", "did you mean"),
-        ("train darts", "darts:DARTS_V2"),
+        ("train darts", "darts:DARTS_V1"),
         ("train darts:DARTS_V3", "did you mean 'DARTS_V"),
         ("train none.yaml", "none.yaml"),
         ("train runs/none", "runs/none"),
@@ -389,7 +394,7 @@ def test_folder_data(nas: Command) -> None:
         ("cost resnet20 --classes 0", "classes"),
         ("cost resnet20 --set train.epochs=3", "network"),
         ("cost darts:DARTS_V2 --set network.chanels=3", "did you mean 'channels'"),
-        ("cost darts:DARTS_V2 --set network.cells=0", "cells"),
+        ("cost darts:DARTS_V2 --set network.cells=0", "error: "),
         ("cost resnet20 --set network=3", "network"),
         ("cost darts:DARTS_V2 --set network=3", "network"),
         ("sample dart", "did you mean 'darts'"),
@@ -414,8 +419,6 @@ def test_broken_yaml_names_its_line(nas: Command) -> None:
     assert_refused(nas("search", "--config", "list.yaml"), "list.yaml")
     Path("other.yaml").write_text("seed: 1\n")
     assert_refused(nas("show", "other.yaml"), "space")
-    Path("wrong.yaml").write_text("space: 3\nliteral: [a]\n")
-    assert_refused(nas("show", "wrong.yaml"))
 
 
 def test_all_mistakes_at_once(nas: Command) -> None:
@@ -459,8 +462,9 @@ def test_run_must_be_a_folder(nas: Command) -> None:
     assert_refused(outcome, "file")
 
 
-def test_a_diverging_training_fails(nas: Command) -> None:
-    outcome = nas("train", "resnet20", *sets(["data.limit=60", "train.epochs=2", "train.lr=1e30", "train.clip=0"]),
+@pytest.mark.parametrize("epochs", [2, 4])  # after the last step, and before
+def test_a_diverging_training_fails(nas: Command, epochs: int) -> None:
+    outcome = nas("train", "resnet20", *sets(["data.limit=60", f"train.epochs={epochs}", "train.lr=1e30", "train.clip=0"]),
                   "--device", "cpu", "--run", "r", "--quiet")  # fmt: skip
     assert outcome.status == 1
     assert "train.lr" in outcome.err

@@ -69,7 +69,7 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
 
 
 def command(
-    kind: Annotated[str, typer.Argument(help=" | ".join(KINDS))],
+    kind: Annotated[str, typer.Argument(help=" | ".join(KINDS), metavar="KIND")],
     quiet: o.Quiet = False,
     json: o.Json = False,
     debug: o.Debug = False,

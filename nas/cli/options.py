@@ -11,7 +11,10 @@ from typing import Annotated, Any
 import typer
 
 What = Annotated[
-    str, typer.Argument(help="run folder | architecture.yaml | SPACE:LITERAL | SPACE:KNOWN | baseline")
+    str,
+    typer.Argument(
+        help="run folder | architecture.yaml | SPACE:LITERAL | SPACE:KNOWN | baseline", metavar="WHAT"
+    ),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="folder of a run", metavar="RUN")]
 Config = Annotated[

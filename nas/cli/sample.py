@@ -12,7 +12,7 @@ from nas.cli.cost import network_scale
 
 
 def command(
-    space: Annotated[str, typer.Argument(help="search space: name | file.py:name")],
+    space: Annotated[str, typer.Argument(help="search space: name | file.py:name", metavar="SPACE")],
     n: Annotated[int, typer.Option("-n", min=1, help="how many")] = 1,
     seed: o.Seed = None,
     config: o.Config = None,
