@@ -60,8 +60,12 @@ def own(tmp_path: Path) -> Path:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished search and a finished training: ``search`` and ``train``."""
     folder = tmp_path_factory.mktemp("runs")
-    call = [sys.executable, "-c", "import sys; from nas.cli import main\nfor sys.argv in ARGUMENTS:\n    "
-            "try: main()\n    except SystemExit as e: assert not e.code"]  # fmt: skip
+    call = [
+        sys.executable,
+        "-c",
+        "import sys; from nas.cli import main\nfor sys.argv in ARGUMENTS:\n    "
+        "try: main()\n    except SystemExit as e: assert not e.code",
+    ]
     first = [
         "nas",
         "search",
@@ -235,9 +239,22 @@ def config(folder: str = "r") -> Any:
 
 
 def test_settings_belong_to_what_the_flags_name(nas: Command) -> None:
-    found = nas("search", "--strategy", "random", "--space", "nasbench201", "--budget", "2trials", "--controls", 0,
-                *sets(["strategy.epochs=1", "space.channels=2", "space.cells=1", "network.channels=2", *TINY]), "--device", "cpu",
-                "--run", "r")  # fmt: skip
+    found = nas(
+        "search",
+        "--strategy",
+        "random",
+        "--space",
+        "nasbench201",
+        "--budget",
+        "2trials",
+        "--controls",
+        0,
+        *sets(["strategy.epochs=1", "space.channels=2", "space.cells=1", "network.channels=2", *TINY]),
+        "--device",
+        "cpu",
+        "--run",
+        "r",
+    )
     assert found.status == 0, found.err
     assert config()["strategy"] == {"name": "random", "epochs": 1}
     assert config()["space"]["channels"] == 2
@@ -275,8 +292,16 @@ def test_space_and_strategy_of_ones_own(nas: Command, own: Path) -> None:
         "--controls",
         1,
     ]
-    found = nas("search", *arguments, *sets(["data.limit=60", "train.epochs=1"]), "--device", "cpu", "--json",
-                "--run", "r")  # fmt: skip
+    found = nas(
+        "search",
+        *arguments,
+        *sets(["data.limit=60", "train.epochs=1"]),
+        "--device",
+        "cpu",
+        "--json",
+        "--run",
+        "r",
+    )
     assert found.status == 0, found.err
     assert found.document["space"] == f"{own}:small"
     best = yaml.safe_load(Path("r/best.yaml").read_text())
@@ -309,8 +334,18 @@ def images(count: int, seed: int) -> tuple[Any, Any]:
 def test_npz_data(nas: Command) -> None:
     (x, y), (a, b) = images(60, 0), images(30, 1)
     np.savez("own.npz", x_train=x, y_train=y, x_test=a, y_test=b)
-    found = nas("train", V2, "--data", "npz:own.npz", *sets(["network.channels=2", "network.cells=3", "train.epochs=1"]),
-                "--device", "cpu", "--json", "--run", "r")  # fmt: skip
+    found = nas(
+        "train",
+        V2,
+        "--data",
+        "npz:own.npz",
+        *sets(["network.channels=2", "network.cells=3", "train.epochs=1"]),
+        "--device",
+        "cpu",
+        "--json",
+        "--run",
+        "r",
+    )
     assert found.status == 0, found.err
     assert found.document["examples"] == 30
     assert nas("evaluate", "r", "--json").document == found.document
@@ -330,8 +365,17 @@ def test_folder_data(nas: Command) -> None:
         place = Path("pictures") / "abc"[label]
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(place / f"{number}.png")
-    found = nas("search", "--data", "folder:pictures", *sets([s for s in TINY_DARTS if "limit" not in s]), "--json",
-                "--device", "cpu", "--run", "r")  # fmt: skip
+    found = nas(
+        "search",
+        "--data",
+        "folder:pictures",
+        *sets([s for s in TINY_DARTS if "limit" not in s]),
+        "--json",
+        "--device",
+        "cpu",
+        "--run",
+        "r",
+    )
     assert found.status == 0, found.err
     assert_refused(nas("search", "--data", "folder:picture"), "picture")
     assert_refused(nas("search", "--data", "pictures"), "folder:pictures")
@@ -464,8 +508,16 @@ def test_run_must_be_a_folder(nas: Command) -> None:
 
 @pytest.mark.parametrize("epochs", [2, 4])  # after the last step, and before
 def test_a_diverging_training_fails(nas: Command, epochs: int) -> None:
-    outcome = nas("train", "resnet20", *sets(["data.limit=60", f"train.epochs={epochs}", "train.lr=1e30", "train.clip=0"]),
-                  "--device", "cpu", "--run", "r", "--quiet")  # fmt: skip
+    outcome = nas(
+        "train",
+        "resnet20",
+        *sets(["data.limit=60", f"train.epochs={epochs}", "train.lr=1e30", "train.clip=0"]),
+        "--device",
+        "cpu",
+        "--run",
+        "r",
+        "--quiet",
+    )
     assert outcome.status == 1
     assert "train.lr" in outcome.err
     assert "Traceback" not in outcome.err

@@ -220,19 +220,48 @@ def test_unknown_keys_are_refused_in_every_section(section: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("train.epochs", 0), ("train.epochs", 2.5), ("train.epochs", "two"), ("train.batch", -1),
-        ("train.lr", 0), ("train.lr", float("nan")), ("train.optimizer", "sdg"), ("train.drop_path", 1.0),
-        ("train.nesterov", 3), ("train.lr", [0.1]), ("train.milestones", 3), ("train.schedule", "cosin"),
-        ("strategy.order", 3), ("strategy.batch", 0), ("strategy.alpha_betas", [0.5]),
-        ("data.limit", 0), ("data.valid", 0), ("data.valid", 1), ("data.valid", 2), ("data.augment", 5),
-        ("data.augment.crop", -1), ("data.augment.crp", 1), ("data.augment.flip", "maybe"),
-        ("seed", -1), ("seed", "a"), ("controls", 1.5), ("threads", -1), ("deterministic", "perhaps"),
-        ("device", 3), ("executor.workers", 0), ("executor.threads", 0), ("executor.seed", 3),
-        ("search.lag", -1), ("search.order", "random"), ("network.cells", "many"),
-        ("space.classes", 10), ("network.input", [1, 8, 8]), ("data.path", "x"), ("data.download", True),
+        ("train.epochs", 0),
+        ("train.epochs", 2.5),
+        ("train.epochs", "two"),
+        ("train.batch", -1),
+        ("train.lr", 0),
+        ("train.lr", float("nan")),
+        ("train.optimizer", "sdg"),
+        ("train.drop_path", 1.0),
+        ("train.nesterov", 3),
+        ("train.lr", [0.1]),
+        ("train.milestones", 3),
+        ("train.schedule", "cosin"),
+        ("strategy.order", 3),
+        ("strategy.batch", 0),
+        ("strategy.alpha_betas", [0.5]),
+        ("data.limit", 0),
+        ("data.valid", 0),
+        ("data.valid", 1),
+        ("data.valid", 2),
+        ("data.augment", 5),
+        ("data.augment.crop", -1),
+        ("data.augment.crp", 1),
+        ("data.augment.flip", "maybe"),
+        ("seed", -1),
+        ("seed", "a"),
+        ("controls", 1.5),
+        ("threads", -1),
+        ("deterministic", "perhaps"),
+        ("device", 3),
+        ("executor.workers", 0),
+        ("executor.threads", 0),
+        ("executor.seed", 3),
+        ("search.lag", -1),
+        ("search.order", "random"),
+        ("network.cells", "many"),
+        ("space.classes", 10),
+        ("network.input", [1, 8, 8]),
+        ("data.path", "x"),
+        ("data.download", True),
         ("train.5", 1),
     ],
-)  # fmt: skip
+)
 def test_wrong_values_are_refused(key: str, value: Any) -> None:
     layer: Any = value
     for part in reversed(key.split(".")):
@@ -353,9 +382,23 @@ def test_budgets(text: str, budget: Budget) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "50", "epochs", "0epochs", "-3epochs", "1.5trials", "3parsecs", "3h,", "50epochs;3h", "1e3trials", "nanh",
-     "50epochs 3h", "None", "infh"],
-)  # fmt: skip
+    [
+        "",
+        "50",
+        "epochs",
+        "0epochs",
+        "-3epochs",
+        "1.5trials",
+        "3parsecs",
+        "3h,",
+        "50epochs;3h",
+        "1e3trials",
+        "nanh",
+        "50epochs 3h",
+        "None",
+        "infh",
+    ],
+)
 def test_budgets_refused(text: str) -> None:
     with pytest.raises(ValueError, match="budget"):
         Budget.parse(text)

@@ -14,7 +14,13 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        signal.signal(signal.SIGTERM, _interrupt)
+        from nas.cli.errors import interrupt
+
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+        ):  # the second is what batch systems send before they kill
+            signal.signal(number, interrupt)
         from nas.cli.app import app
 
         app(prog_name="nas")
@@ -22,8 +28,3 @@ def main() -> None:
         from nas.cli.errors import exit_status
 
         sys.exit(exit_status(error, debug="--debug" in sys.argv))
-
-
-def _interrupt(number: int, frame: object) -> None:
-    """SIGTERM is what a batch system sends before it kills: taken like Ctrl-C."""
-    raise KeyboardInterrupt

@@ -11,6 +11,21 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _resume: list[str] = []  # the line that takes up the run at work
 
 
+_signals: list[int] = []  # that asked for an end
+
+
+def interrupt(number: int, frame: object) -> None:
+    """Handles Ctrl-C and SIGTERM."""
+    _signals.append(number)
+    raise KeyboardInterrupt
+
+
+def stop_if_interrupted() -> None:
+    """Raises KeyboardInterrupt if a signal came at a moment when Python swallowed it (in a finaliser)."""
+    if _signals:
+        raise KeyboardInterrupt
+
+
 def at_work(folder: object) -> None:
     """Remember the run at work, so that an interruption can say how to go on."""
     _resume[:] = [f"nas resume {folder}"]

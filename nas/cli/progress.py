@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from nas.cli.errors import stop_if_interrupted
 from nas.loop import Watcher
 
 
@@ -57,10 +58,12 @@ class Show(Watcher):
             self._task = self.bar.add_task(text, total=float(total) if total else None, completed=done)
 
     def tick(self, done: int, total: int) -> None:
+        stop_if_interrupted()
         if self.bar is not None and self._task is not None:
             self.bar.update(self._task, completed=self.done + done / total)
 
     def event(self, event: Mapping[str, Any]) -> None:
+        stop_if_interrupted()
         kind = event["kind"]
         if kind in ("epoch", "trial"):
             self.done += 1

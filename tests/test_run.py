@@ -1,0 +1,616 @@
+"""A run's folder: what is in it, who may work in it, and what happens when the disk is full or someone is impatient."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import TINY_DARTS, TINY_RANDOM, TINY_TRAIN, Command, sets
+
+from nas.api import search
+from nas.run import TRANSIENT, Run, load_tensors, replace, save_tensors
+from nas.search_space import Architecture, space
+
+START = [sys.executable, "-c", "from nas.cli import main; main()"]
+DARTS = ["search", *sets([*TINY_DARTS, "budget=4epochs"]), "--device", "cpu"]
+RANDOM = ["search", *sets(TINY_RANDOM), "--device", "cpu"]
+TRAIN = ["train", "darts:DARTS_V2", *sets(TINY_TRAIN), "--device", "cpu"]
+
+
+def lines(run: Path, *, without: tuple[str, ...] = ("start", "resume")) -> list[dict[str, Any]]:
+    """The ledger as it is compared: without what may differ between equal runs."""
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in e.items() if k not in TRANSIENT} for e in events if e["kind"] not in without]
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """Every file of a run but its lock, which names the process that held it last."""
+    return {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def assert_equal_results(run: Path, reference: Path) -> None:
+    assert lines(run) == lines(reference)
+    for name in ("best.yaml", "config.yaml"):
+        if (reference / name).exists():
+            assert (run / name).read_bytes() == (reference / name).read_bytes()
+    ours, theirs = load_tensors(run / "checkpoint.pt"), load_tensors(reference / "checkpoint.pt")
+    assert list(tensors(ours)) == list(tensors(theirs))
+
+
+def tensors(content: Any, path: str = "") -> Iterator[tuple[str, bytes]]:
+    if isinstance(content, torch.Tensor):
+        yield path, content.numpy().tobytes()
+    elif isinstance(content, dict | list | tuple):
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from tensors(value, f"{path}/{key}")
+
+
+def start(*arguments: object, folder: Path, **options: Any) -> subprocess.Popen[str]:
+    """The command in a process of its own, and a group of its own."""
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [*START, *map(str, arguments)],
+        **{"cwd": folder, "env": environment, "text": True, "stdout": pipe, "stderr": pipe, **options},
+        start_new_session=True,
+    )
+
+
+def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait until something is so, while the process lives."""
+    while not what():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def has_line(run: Path, kind: str, count: int = 1) -> Callable[[], bool]:
+    path = run / "events.jsonl"
+    return lambda: path.exists() and path.read_text().count(f'{{"kind": "{kind}"') >= count
+
+
+# --- the folder ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_holds_its_files_and_nothing_lies_outside(nas: Command, tmp_path: Path) -> None:
+    assert nas(*DARTS, "--set", "controls=1", "--run", "r").status == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"r"}
+    found = {path.name for path in (tmp_path / "r").iterdir()}
+    expected = {
+        "config.yaml",
+        "events.jsonl",
+        "environment.json",
+        "checkpoint.pt",
+        "best.yaml",
+        "controls",
+        "tensorboard",
+        ".lock",
+    }
+    assert found == expected
+    controls = {path.name for path in (tmp_path / "r" / "controls").iterdir()}
+    assert {"found-0", "random-0"} < controls
+    for control in (tmp_path / "r" / "controls").iterdir():
+        assert {"config.yaml", "events.jsonl", "checkpoint.pt"} <= {path.name for path in control.iterdir()}
+    assert not list(tmp_path.rglob("*.part"))
+    assert nas("report", "r").status == 0
+    assert nas("export", "r", "--format", "yaml,torch").status == 0
+    assert nas("train", "r").status == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"r"}
+    assert {"export", "train"} < {path.name for path in (tmp_path / "r").iterdir()}
+
+
+def test_files_can_be_read_without_us(nas: Command) -> None:
+    assert nas(*DARTS, "--run", "r").status == 0
+    run = Path("r")
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    assert {"epoch", "supernet", "alphas"} <= set(state)
+    best = yaml.safe_load((run / "best.yaml").read_text())
+    assert {"space", "literal", "digest", "params", "macs", "metrics"} <= set(best)
+    text = (run / "best.yaml").read_text()
+    assert str(run.absolute()) not in text
+    assert "seconds" not in text
+    assert space(best["space"]).parse(best["literal"]).digest == best["digest"]
+    environment = json.loads((run / "environment.json").read_text())
+    assert {"versions", "hardware", "threads", "command", "data"} <= set(environment)
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    assert [event["kind"] for event in events] == ["epoch"] * 4 + ["selected", "done"]
+    assert all({"time", "seconds"} <= set(event) for event in events)
+
+
+def test_runs_get_folders_of_their_own(nas: Command) -> None:
+    found = [nas(*RANDOM, "--json").document["run"] for _ in range(2)]
+    assert [Path(run).name[-1] for run in found] == ["1", "2"]
+
+
+# --- the ledger ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "torn", [b"{", b'{"kind": "trial", "step": 9', b'{"kind": "epoch"}', b"\x00" * 40, b"\xff\n"]
+)
+def test_a_torn_last_line_is_repaired(tmp_path: Path, torn: bytes) -> None:
+    with Run.create(tmp_path / "r", {"seed": 0}, {}) as run:
+        for step in range(3):
+            run.log("epoch", step=step)
+        whole = (run.folder / "events.jsonl").read_bytes()
+    with open(tmp_path / "r" / "events.jsonl", "ab") as ledger:
+        ledger.write(torn)
+    with Run.open(tmp_path / "r") as run:
+        assert (run.folder / "events.jsonl").read_bytes() == whole
+        run.log("epoch", step=3)
+        assert [event["step"] for event in run.events()] == [0, 1, 2, 3]
+
+
+def test_time_used_before_counts(tmp_path: Path) -> None:
+    with Run.create(tmp_path / "r", {"seed": 0}, {}) as run:
+        run._started -= 1000
+        run.log("epoch")
+    with Run.open(tmp_path / "r") as run:
+        assert 1000 < run.seconds < 1100
+
+
+def test_a_search_cuts_its_ledger_back_to_the_checkpoint(nas: Command) -> None:
+    assert nas(*DARTS, "--run", "whole").status == 0
+    assert nas(*DARTS, "--run", "r").status == 0
+    run = Path("r")
+    kept = [line for line in (run / "events.jsonl").read_text().splitlines(True) if '"epoch"' in line[:20]]
+    extra = kept[-1].replace('"step": 4', '"step": 5')
+    (run / "events.jsonl").write_text("".join([*kept, extra, extra[:50]]))
+    assert nas("resume", "r").status == 0
+    assert_equal_results(run, Path("whole"))
+    assert [event["kind"] for event in lines(run, without=())] == ["epoch"] * 4 + [
+        "resume",
+        "selected",
+        "done",
+    ]
+
+
+# --- atomic files -------------------------------------------------------------------------------------------
+
+
+def test_a_failed_replacement_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(tmp_path / "a", "old")
+
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        replace(tmp_path / "a", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_what_a_killed_process_left_half_written_is_swept_up(tmp_path: Path) -> None:
+    Run.create(tmp_path / "r", {"seed": 0}, {}).__exit__()
+    (tmp_path / "r" / ".checkpoint.pt.4711.part").write_bytes(b"half")
+    with Run.open(tmp_path / "r"):
+        assert not list((tmp_path / "r").glob(".*.part"))
+
+
+def test_a_damaged_checkpoint_is_named(nas: Command) -> None:
+    assert nas(*DARTS, "--run", "r").status == 0
+    events = Path("r/events.jsonl").read_text().splitlines(True)
+    Path("r/events.jsonl").write_text("".join(events[:2]))
+    Path("r/checkpoint.pt").write_bytes(b"PK\x03\x04 nothing")
+    refused = nas("resume", "r")
+    assert refused.status == 2
+    assert "checkpoint.pt is damaged" in refused.err
+
+
+def test_tensors_come_back_to_the_same_bits(tmp_path: Path) -> None:
+    state = {
+        "a": torch.randn(3),
+        "b": [torch.tensor(float("nan")), 1, None, "text"],
+        "c": {"d": torch.get_rng_state()},
+    }
+    save_tensors(tmp_path / "s.pt", state)
+    assert list(tensors(load_tensors(tmp_path / "s.pt"))) == list(tensors(state))
+
+
+# --- one process at a time ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that works in the run ``r``."""
+    process = start(*DARTS, "--set", "budget=100000epochs", "--run", "r", folder=tmp_path)
+    wait_for(has_line(tmp_path / "r", "epoch"), process)
+    yield process
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_a_second_process_is_refused(nas: Command, held: subprocess.Popen[str]) -> None:
+    refused = nas("resume", "r")
+    assert refused.status == 2
+    assert str(held.pid) in refused.err
+    assert socket.gethostname() in refused.err
+    for other in (nas(*DARTS, "--run", "r"), nas(*RANDOM, "--run", "r")):
+        assert other.status == 2
+        assert "nas resume r" in other.err
+    assert held.poll() is None
+    assert str(held.pid) in nas("resume", "r").err, "being refused must not change who holds the run"
+    assert nas("show", "r").status == 0, "looking is allowed"
+
+
+def test_a_killed_process_holds_nothing(nas: Command, held: subprocess.Popen[str]) -> None:
+    os.killpg(held.pid, signal.SIGKILL)
+    held.wait()
+    with Run.open(Path("r")) as run:
+        assert run.events()
+
+
+def test_a_folder_that_holds_a_run_is_refused(nas: Command) -> None:
+    assert nas(*RANDOM, "--run", "r").status == 0
+    before = contents(Path("r"))
+    for command in (RANDOM, DARTS, TRAIN):
+        refused = nas(*command, "--run", "r")
+        assert refused.status == 2
+        assert "nas resume r" in refused.err
+    assert contents(Path("r")) == before
+
+
+@pytest.mark.parametrize("command", [DARTS, RANDOM, TRAIN], ids=["darts", "random", "train"])
+def test_resuming_a_finished_run_gives_its_result(nas: Command, command: list[str]) -> None:
+    first = nas(*command, "--run", "r", "--json")
+    assert first.status == 0, first.err
+    before = contents(Path("r"))
+    again = nas("resume", "r", "--json")
+    assert (again.status, again.document) == (0, first.document)
+    assert contents(Path("r")) == before
+
+
+def test_a_moved_run_goes_on(nas: Command) -> None:
+    first = nas(*TRAIN, "--run", "r", "--json").document
+    Path("r").rename("elsewhere")
+    assert nas("resume", "elsewhere", "--json").document == {**first, "run": "elsewhere"}
+    assert nas("evaluate", "elsewhere", "--json").document == {**first, "run": "elsewhere"}
+
+
+# --- interruptions ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", [DARTS, RANDOM, TRAIN], ids=["darts", "random", "train"])
+def test_an_interruption_saves_and_says_how_to_go_on(
+    nas: Command, tmp_path: Path, command: list[str], number: signal.Signals
+) -> None:
+    more = sets(
+        ["train.epochs=40"]
+        if command is TRAIN
+        else ["budget=40trials"]
+        if command is RANDOM
+        else ["budget=40epochs"]
+    )
+    kind = "trial" if command is RANDOM else "epoch"
+    process = start(*command, *more, "--run", "r", folder=tmp_path)
+    wait_for(has_line(tmp_path / "r", kind, 2), process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted" in err
+    assert "nas resume r" in err
+    assert "Traceback" not in err
+    assert not out
+    done = len([line for line in lines(tmp_path / "r") if line["kind"] == kind])
+    assert 2 <= done < 40
+    assert nas("resume", "r", "--quiet").status == 0
+    assert nas(*command, *more, "--run", "whole", "--quiet").status == 0
+    if command is RANDOM:
+        assert lines(Path("r")) == lines(Path("whole"))
+    else:
+        assert_equal_results(Path("r"), Path("whole"))
+
+
+def test_an_interruption_before_the_run_begins(tmp_path: Path) -> None:
+    process = start(*DARTS, folder=tmp_path)
+    time.sleep(0.7)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGTERM)  # the interpreter itself may still be starting
+    assert "Traceback" not in err
+
+
+# --- a full disk --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 120 kB, for those who may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    command = [str(mount), "-t", "tmpfs", "-o", "size=120k", "none", str(place)]
+    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a file system here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize("command", [DARTS, RANDOM, TRAIN], ids=["darts", "random", "train"])
+def test_a_full_disk(nas: Command, small_disk: Path, command: list[str]) -> None:
+    more = sets(
+        ["budget=60trials"]
+        if command is RANDOM
+        else ["budget=12epochs"]
+        if command is DARTS
+        else ["train.epochs=6"]
+    )
+    assert nas(*command, *more, "--run", "whole", "--quiet").status == 0
+    # Room for the start and a little more; each command needs more than that for the whole.
+    filler = small_disk / "filler"
+    run = small_disk / "r"
+    filler.write_bytes(b"0" * (60 if command is RANDOM else 70) * 1024)
+    full = nas(*command, *more, "--run", run, "--quiet")
+    assert full.status == 1, full
+    assert "the disk is full" in full.err
+    assert full.err.count("error") == 1
+    assert "Traceback" not in full.err
+    if (run / "config.yaml").exists():
+        assert f"nas resume {run}" in full.err
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    go_on = ["resume", run] if (run / "config.yaml").exists() else [*command, *more, "--run", run]
+    resumed = nas(*go_on, "--quiet")
+    assert resumed.status == 0, resumed.err
+    assert lines(run) == lines(Path("whole"))
+    if command is not RANDOM:
+        assert_equal_results(run, Path("whole"))
+    assert not list(run.rglob("*.part"))
+
+
+def test_a_file_that_may_not_grow(nas: Command, tmp_path: Path) -> None:
+    """A limit on the size of files: what a batch system sets."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+
+    process = start(*DARTS, "--run", "r", "--quiet", folder=tmp_path, preexec_fn=limit)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 1, err
+    assert "Traceback" not in err
+    assert err.count("error: ") == 1
+    assert nas(*(["resume", "r"] if Path("r/config.yaml").exists() else [*DARTS, "--run", "r"])).status == 0
+    assert nas(*DARTS, "--run", "whole").status == 0
+    assert_equal_results(Path("r"), Path("whole"))
+
+
+def test_a_line_that_does_not_fit_leaves_no_torn_one(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Run.create(tmp_path / "r", {"seed": 0}, {}) as run:
+        run.log("epoch", step=0)
+        whole = (run.folder / "events.jsonl").read_bytes()
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 10, before[1]))
+        try:
+            with pytest.raises(OSError):
+                run.log("epoch", step=1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+        assert (run.folder / "events.jsonl").read_bytes() == whole
+
+
+# --- executors ----------------------------------------------------------------------------------------------
+
+
+def test_two_workers_give_what_one_gives(nas: Command, tmp_path: Path) -> None:
+    more = ["--set", "search.lag=1", "--set", "budget=4trials", "--quiet"]
+    two = start(*RANDOM, *more, "--workers", 2, "--run", "two", folder=tmp_path)
+    assert nas(*RANDOM, *more, "--run", "one").status == 0
+    _, err = two.communicate(timeout=120)
+    assert two.returncode == 0, err
+    assert lines(Path("one")) == lines(Path("two"))
+    assert lines(Path("one"), without=()) == lines(Path("two"), without=())
+    assert Path("one/best.yaml").read_bytes() == Path("two/best.yaml").read_bytes()
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_workers_end_with_a_parent_that_is_killed(nas: Command, tmp_path: Path) -> None:
+    """Not the group: the parent alone, as the system does when memory runs out."""
+    more = ["--set", "budget=100000trials", "--quiet"]
+    process = start(*RANDOM, *more, "--workers", 2, "--run", "r", folder=tmp_path)
+    wait_for(has_line(tmp_path / "r", "trial", 2), process)
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}/status").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    alive = [pid for pid in workers if Path(f"/proc/{pid}/status").exists()]
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+    assert not alive
+
+
+# --- trials -------------------------------------------------------------------------------------------------
+
+THREE = '''
+from nas.graph import Builder, Hole
+from nas.search_space import Decision, SearchSpace
+
+def three(*, channels: int = 2, classes: int = 10, input: tuple[int, int, int] = (1, 8, 8)) -> SearchSpace:
+    """Three architectures"""
+    b = Builder(input)
+    x = b("stem", "conv_bn_3x3", "input", out=channels, affine=True)
+    x = b("choice", Hole("choice", 0), x, out=channels)
+    x = b("pool", "global_avg_pool", x)
+    b("classifier", "linear", x, out=classes)
+    options = ("skip_connect", "nor_conv_1x1", "nor_conv_3x3")
+    return SearchSpace((Decision("choice", options),), b.graph())
+'''
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> str:
+    """The address of a space of three architectures."""
+    (tmp_path / "three.py").write_text(THREE)
+    return f"{tmp_path}/three.py:three"
+
+
+def score(architecture: Architecture) -> float:
+    return {"skip": 0.1, "1x1": 0.3, "3x3": 0.2}[
+        next(k for k in ("skip", "1x1", "3x3") if k in architecture.literal)
+    ]
+
+
+def test_duplicates_are_replayed_and_cost_no_budget(three: str, tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def objective(architecture: Architecture) -> float:
+        calls.append(architecture.literal)
+        return score(architecture)
+
+    settings = {"space": three, "strategy": "random", "objective": objective, "device": "cpu"}
+    found = search(**settings, budget="3trials", run=tmp_path / "r")
+    trials = [event for event in lines(tmp_path / "r") if event["kind"] == "trial"]
+    assert len(calls) == len(set(calls)) == 3
+    assert found["cost"]["trials"] == 3
+    assert found["best"] == "|nor_conv_1x1~0|"
+    assert found["metrics"]["valid_accuracy"] == 0.3
+    # More than there are: the search notices that it knows everything, and ends.
+    calls.clear()
+    found = search(**settings, budget="5trials", run=tmp_path / "s")
+    trials = [event for event in lines(tmp_path / "s") if event["kind"] == "trial"]
+    assert len(calls) == found["cost"]["trials"] == 3
+    replayed = [event for event in trials if event.get("replayed")]
+    assert len(replayed) == len(trials) - 3 > 0
+    assert [event["step"] for event in trials] == list(range(len(trials)))
+    results = {event["literal"]: event["metrics"] for event in trials if not event.get("replayed")}
+    assert all(event["metrics"] == results[event["literal"]] for event in replayed)
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+def test_a_search_with_duplicates_goes_on_from_any_line(three: str, tmp_path: Path, lag: int) -> None:
+    """Between the line that starts a repetition and the line of its result, for one."""
+    (tmp_path / "two.py").write_text(
+        "from nas.strategies import AskTell, Trial\nfrom random import Random\n"
+        "class Two(AskTell):\n"
+        '    """Pairs"""\n'
+        "    def ask(self, number):\n"
+        "        return Trial(number, self.task.space.sample(Random(number // 3)))\n"
+    )
+    calls: list[str] = []
+
+    def objective(architecture: Architecture) -> float:
+        calls.append(architecture.literal)
+        return score(architecture)
+
+    settings = {"space": three, "strategy": f"{tmp_path}/two.py:Two", "objective": objective, "device": "cpu"}
+    settings |= {"budget": "3trials" if lag == 0 else "5trials", "search": {"lag": lag}}
+    search(**settings, run=tmp_path / "r")
+    evaluated = len(calls)
+    assert any(event.get("replayed") for event in lines(tmp_path / "r"))
+    written = (tmp_path / "r" / "events.jsonl").read_bytes().splitlines(keepends=True)
+    for kept in range(len(written)):
+        run = tmp_path / f"cut{kept}"
+        shutil.copytree(tmp_path / "r", run, ignore=shutil.ignore_patterns("best.yaml"))
+        (run / "events.jsonl").write_bytes(b"".join(written[:kept]))
+        done = sum(b'"kind": "trial"' in line and b"replayed" not in line for line in written[:kept])
+        calls.clear()
+        search(**settings, run=run, resume=True)
+        assert len(calls) == evaluated - done, f"after {kept} lines"
+        assert lines(run, without=("resume",)) == lines(tmp_path / "r", without=("resume",)), (
+            f"after {kept} lines"
+        )
+        assert (run / "best.yaml").read_bytes() == (tmp_path / "r" / "best.yaml").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "answer", [float("nan"), float("inf"), {}, {"accuracy": 1.0}, None, "good", RuntimeError("no")]
+)
+def test_a_trial_that_fails_is_a_line_and_the_search_goes_on(tmp_path: Path, answer: Any) -> None:
+    def objective(architecture: Architecture) -> Any:
+        calls.append(architecture.literal)
+        if len(calls) != 2:
+            return len(calls) / 10
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    calls: list[str] = []
+    scale = {"name": "nasbench201", "channels": 2, "cells": 1}
+    found = search(
+        space=scale,
+        strategy="random",
+        objective=objective,
+        budget="4trials",
+        run=tmp_path / "r",
+        device="cpu",
+    )
+    trials = [event for event in lines(tmp_path / "r") if event["kind"] == "trial"]
+    assert ["error" in event for event in trials] == [False, True, False, False]
+    assert found["best"] == calls[3]
+    json.dumps(found, allow_nan=False)
+    if isinstance(answer, Exception):
+        assert trials[1]["error"] == "RuntimeError: no"
+    assert yaml.safe_load((tmp_path / "r" / "best.yaml").read_text())["literal"] == calls[3]
+
+
+def test_a_search_without_one_result_says_so(tmp_path: Path) -> None:
+    def objective(architecture: Architecture) -> float:
+        raise ValueError("never")
+
+    with pytest.raises(RuntimeError, match="failed"):
+        search(
+            space="nasbench201",
+            strategy="random",
+            objective=objective,
+            budget="2trials",
+            run=tmp_path / "r",
+            device="cpu",
+        )
+    errors = [event["error"] for event in lines(tmp_path / "r") if event["kind"] == "trial"]
+    assert errors == ["ValueError: never"] * 2
+
+
+def test_a_trial_interrupted_by_hand_is_no_failure(tmp_path: Path) -> None:
+    def objective(architecture: Architecture) -> float:
+        calls.append(architecture.literal)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return 0.5
+
+    calls: list[str] = []
+    settings = {
+        "space": "nasbench201",
+        "strategy": "random",
+        "objective": objective,
+        "budget": "3trials",
+        "device": "cpu",
+    }
+    with pytest.raises(KeyboardInterrupt):
+        search(**settings, run=tmp_path / "r")
+    search(**settings, run=tmp_path / "r", resume=True)
+    assert not [event for event in lines(tmp_path / "r") if "error" in event]
+    assert calls[1] == calls[2]
+    assert len(calls) == 4
