@@ -306,9 +306,7 @@ def _scale(check: _Check, build: Any, given: Layer, where: str) -> dict[str, Any
     return {name: value for name, value in bound.items() if name not in FROM_DATA}
 
 
-def _known(
-    check: _Check, given: Layer, known: Sequence[str], where: str = "configuration"
-) -> dict[str, Any]:
+def _known(check: _Check, given: Layer, known: Sequence[str], where: str = "configuration") -> dict[str, Any]:
     """`given` without what is unknown or no section, which is reported."""
     sections = (*SECTIONS, "budget") if "summary" in known else SECTIONS  # a recipe has a budget a strategy
     sound: dict[str, Any] = {}

@@ -203,8 +203,8 @@ def accuracy(
     mean_loss = loss.item() / len(split)
     if not math.isfinite(mean_loss):
         raise FloatingPointError(
-            f"the network's loss is {mean_loss}: its training went astray; lower the learning rate, "
-            "or clip the gradients"
+            f"the network's loss is {mean_loss}: its training went astray; lower train.lr "
+            "(strategy.lr in a search), or clip the gradients"
         )
     return {"accuracy": right.item() / len(split), "loss": mean_loss}
 
