@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from nas.data import load
 from nas.run import Run, events
 from nas.training import facts_of, same_data

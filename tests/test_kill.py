@@ -191,7 +191,7 @@ def test_killed_inside_a_write(
     assert_same_bits(run, undisturbed)
 
 
-# --- many kills, in processes that are forked from one that has imported everything -------------------------------
+# --- many kills, in processes that are forked from one that has imported everything -----------------------
 
 MANY = {
     "darts": ["search", *sets([*TINY_DARTS, "budget=4epochs", "controls=1"])],
@@ -212,8 +212,8 @@ FORKS.set_forkserver_preload(
 class Trap:
     """Kills this process at the k-th moment of writing a run's files.
 
-    A moment is: half of a ledger's line or of a new file is written; a new file is about to replace the old one; it
-    has just replaced it.
+    A moment is: half of a ledger's line or of a new file is written; a new file is about to replace the old
+    one; it has just replaced it.
     """
 
     def __init__(self, moment: int) -> None:
@@ -264,7 +264,7 @@ def die() -> None:
 
 
 def live(arguments: list[str], folder: Path, moment: int) -> None:
-    """One life of the command, in a child process: until its end, or until the moment (0: none) of its death."""
+    """One life of the command, in a child process: until its end, or the moment (0: none) of its death."""
     from nas.cli import main
 
     os.setsid()
