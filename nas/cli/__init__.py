@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 
 
 def main() -> None:
@@ -16,11 +17,10 @@ def main() -> None:
     try:
         from nas.cli.errors import interrupt
 
-        for number in (
-            signal.SIGINT,
-            signal.SIGTERM,
-        ):  # the second is what batch systems send before they kill
+        # The second is what batch systems send before they kill.
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, interrupt)
+        threading.excepthook = _thread_failed
         from nas.cli.app import app
 
         app(prog_name="nas")
@@ -28,3 +28,11 @@ def main() -> None:
         from nas.cli.errors import exit_status
 
         sys.exit(exit_status(error, debug="--debug" in sys.argv))
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """A full disk is met by TensorBoard's thread too, which raises it again in the main thread: one sentence
+    is enough.
+    """
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)
