@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
 
 from nas.graph import JOINS, Graph, Shape
-from nas.primitives import PRIMITIVES, Tally
+from nas.primitives import Primitive, resolve
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,35 @@ def graph_cost(graph: Graph, *, input: Shape | None = None, affine: bool = True)
 def _node_cost(
     op: str, shape: Shape, out: int, stride: int, attrs: tuple[tuple[str, Any], ...], affine: bool
 ) -> tuple[int, int, int, Shape]:
-    primitive = PRIMITIVES[op]
-    primitive.check(shape[0], out, stride, min(shape[1:]))
-    tally = Tally(*shape)
+    primitive = resolve(op)
     given = dict(attrs)
-    primitive.cost(tally, out, stride, given.pop("affine", affine), **given)
-    return tally.params, tally.macs, tally.attention, (out, tally.h, tally.w)
+    affine = given.pop("affine", affine)
+    primitive.check(shape[0], out, stride, size=min(shape[1:]), **given)
+    if primitive.cost is None:
+        return _measured(primitive, shape, out, stride, affine, attrs)
+    tally = primitive.tally(*shape, out, stride, affine, **given)
+    return tally.params, tally.macs, tally.attention, (tally.c, tally.h, tally.w)
+
+
+@lru_cache(maxsize=4096)
+def _measured(
+    primitive: Primitive,
+    shape: Shape,
+    out: int,
+    stride: int,
+    affine: bool,
+    attrs: tuple[tuple[str, Any], ...],
+) -> tuple[int, int, int, Shape]:
+    """The cost of a module without a closed form: built on the meta device, counted and run there."""
+    given = {name: value for name, value in attrs if name != "affine"}
+    with torch.device("meta"):
+        module = primitive(shape[0], out, stride, affine, **given).eval()
+        counted = module_cost(module, input=shape)
+        made = module(torch.empty(1, *shape)).shape[1:]
+    if made[0] != out:
+        raise ValueError(f"{primitive.name} must give {out} channels, as its node says, and gives {made[0]}")
+    height, width = (made[1], made[2]) if len(made) == 3 else (1, 1)
+    return counted.params, counted.macs, counted.macs_attention, (out, height, width)
 
 
 def module_cost(module: nn.Module, *, input: Shape) -> Cost:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.graph import JOINS, Graph, Node, Shape
-from nas.primitives import PRIMITIVES
+from nas.primitives import resolve
 
 
 class Step(NamedTuple):
@@ -128,7 +128,7 @@ class Network(nn.Module):
 
 def build_option(op: str, node: Node, c_in: int, c_out: int, *, affine: bool, pool_norm: bool) -> nn.Module:
     """The module of one operation of a node."""
-    primitive = PRIMITIVES[op]
+    primitive = resolve(op)
     attrs: dict[str, Any] = {"affine": affine, **dict(node.attrs)}
     module = primitive(c_in, c_out, node.stride, **attrs)
     if pool_norm and primitive.pool:  # so that no operation of a supernet is favoured by its scale

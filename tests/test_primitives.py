@@ -1,38 +1,60 @@
-"""Laws of every registered primitive: shapes, gradients, and that the closed form counts what the module
-holds.
+"""Laws of every registered primitive and variant, at every stride and with every attribute it declares:
+shapes, gradients, and that the closed form counts what the module holds.
 """
 
 from __future__ import annotations
+
+import itertools
+from typing import Any
 
 import pytest
 import torch
 
 from nas.counting import module_cost
-from nas.primitives import PRIMITIVES, Tally
+from nas.primitives import PRIMITIVES, Primitive
 
-C_IN, C_OUT, SIZE = 6, 8, 9
-CASES = [(name, stride) for name in PRIMITIVES for stride in PRIMITIVES[name].strides]
-FLAT = {"linear"}  # works on (batch, channels)
+C_IN, C_OUT, SIZE = 8, 12, 13
 
 
-def build(name: str, stride: int) -> tuple[torch.nn.Module, int]:
+def settings(primitive: Primitive) -> list[dict[str, Any]]:
+    """The defaults, then each declared attribute at each of its values."""
+    single = [{name: value} for name, values in primitive.attributes.items() for value in values[1:]]
+    return [{}, *single]
+
+
+CASES = [
+    (name, stride, given)
+    for name in PRIMITIVES
+    for stride in PRIMITIVES[name].strides
+    for given in settings(PRIMITIVES[name])
+]
+
+
+def shape_in(primitive: Primitive, stride: int, size: int) -> tuple[int, int, int]:
+    size = max(size, primitive.least(stride))
+    return (C_IN, 1, 1) if primitive.flat else (C_IN, size, size)
+
+
+def example(primitive: Primitive, shape: tuple[int, int, int]) -> torch.Tensor:
+    return torch.randn(2, C_IN) if primitive.flat else torch.randn(2, *shape)
+
+
+def c_out(primitive: Primitive) -> int:
+    return C_IN if primitive.keeps else C_OUT
+
+
+@pytest.mark.parametrize(("name", "stride", "given"), CASES)
+def test_shape_and_gradient(name: str, stride: int, given: dict[str, Any]) -> None:
     primitive = PRIMITIVES[name]
-    c_out = C_IN if primitive.keeps else C_OUT
-    return primitive(C_IN, c_out, stride), c_out
-
-
-@pytest.mark.parametrize(("name", "stride"), CASES)
-def test_shape_and_gradient(name: str, stride: int) -> None:
-    module, c_out = build(name, stride)
-    size = max(SIZE, PRIMITIVES[name].least(stride))
-    shape = (2, C_IN) if name in FLAT else (2, C_IN, size, size)
-    x = torch.randn(shape, requires_grad=True)
+    torch.manual_seed(0)
+    module = primitive(C_IN, c_out(primitive), stride, **given)
+    shape = shape_in(primitive, stride, SIZE)
+    x = example(primitive, shape).requires_grad_()
     y = module(x)
-    assert y.shape[:2] == (2, c_out)
-    tally = Tally(C_IN, size, size)
-    PRIMITIVES[name].cost(tally, c_out, stride, True)
-    if y.dim() == 4:
-        assert y.shape[2:] == (tally.h, tally.w)
+    tally = primitive.tally(*shape, c_out(primitive), stride, **given)
+    assert tally.c == c_out(primitive)
+    assert y.shape == ((2, tally.c) if y.dim() == 2 else (2, tally.c, tally.h, tally.w))
+    assert y.dim() == 4 or (tally.h, tally.w) == (1, 1)
     if not y.requires_grad:
         assert name in ("none", "zero")
         return
@@ -42,42 +64,60 @@ def test_shape_and_gradient(name: str, stride: int) -> None:
         assert parameter.grad.abs().sum() > 0 or "bias" in parameter_name, parameter_name
 
 
-@pytest.mark.parametrize("affine", [True, False])
-@pytest.mark.parametrize(("name", "stride"), CASES)
-@pytest.mark.parametrize("size", [12, 13])
-def test_closed_form_equals_counting(name: str, stride: int, size: int, affine: bool) -> None:
+@pytest.mark.parametrize(("name", "stride", "given"), CASES)
+def test_closed_form_equals_counting(name: str, stride: int, given: dict[str, Any]) -> None:
     primitive = PRIMITIVES[name]
-    c_out = C_IN if primitive.keeps else C_OUT
-    module = primitive(C_IN, c_out, stride, affine)
-    tally = Tally(C_IN, size, size)
-    primitive.cost(tally, c_out, stride, affine)
-    if name in FLAT:
-        counted = sum(p.numel() for p in module.parameters())
-        assert tally.params == counted
-        return
-    counted = module_cost(module, input=(C_IN, size, size))
-    assert (tally.params, tally.macs) == (counted.params, counted.macs)
+    for affine, size in itertools.product((True, False), (SIZE, SIZE + 1)):
+        with torch.device("meta"):
+            module = primitive(C_IN, c_out(primitive), stride, affine, **given)
+        shape = shape_in(primitive, stride, size)
+        tally = primitive.tally(*shape, c_out(primitive), stride, affine, **given)
+        if primitive.flat:
+            counted = sum(p.numel() for p in module.parameters())
+            assert (tally.params, tally.macs) == (counted, C_IN * c_out(primitive))
+            continue
+        counts = module_cost(module, input=shape)
+        found = (tally.params, tally.macs, tally.attention)
+        assert found == (counts.params, counts.macs, counts.macs_attention)
 
 
 @pytest.mark.parametrize("name", list(PRIMITIVES))
 def test_what_is_not_declared_is_refused(name: str) -> None:
     primitive = PRIMITIVES[name]
-    illegal = max(primitive.strides) + 1
+    stride = primitive.strides[0]
     with pytest.raises(ValueError, match="strides"):
-        primitive(C_IN, C_IN, illegal)
+        primitive(C_IN, C_IN, max(primitive.strides) + 1)
+    with pytest.raises(ValueError, match="attribute 'colour'"):
+        primitive(C_IN, C_IN, stride, colour="red")
     if primitive.keeps:
         with pytest.raises(ValueError, match="conv_1x1"):
-            primitive(C_IN, C_IN + 1, primitive.strides[0])
-    for stride in primitive.strides:
-        least = primitive.least(stride)
+            primitive(C_IN, C_IN + 1, stride)
+    for each in primitive.strides:
+        least = primitive.least(each)
         if least > 1:
             with pytest.raises(ValueError, match="pixels"):
-                primitive.check(C_IN, C_OUT, stride, least - 1)
+                primitive.check(C_IN, c_out(primitive), each, size=least - 1)
 
 
 @pytest.mark.parametrize("name", list(PRIMITIVES))
 def test_every_primitive_says_what_it_is(name: str) -> None:
     assert len(PRIMITIVES.summary(name)) > 5
+    primitive = PRIMITIVES[name]
+    for attribute, values in primitive.attributes.items():
+        assert attribute in primitive.accepts, attribute
+        assert values[0] == primitive.accepts[attribute], f"{attribute}: its default comes first"
+
+
+@pytest.mark.parametrize("name", list(PRIMITIVES))
+def test_export(name: str) -> None:
+    """torch.export gives a program that computes the same."""
+    primitive = PRIMITIVES[name]
+    stride = primitive.strides[0]
+    module = primitive(C_IN, c_out(primitive), stride).eval()
+    x = example(primitive, shape_in(primitive, stride, SIZE))
+    with torch.no_grad():
+        exported = torch.export.export(module, (x,)).module()(x)
+        assert torch.allclose(exported, module(x), atol=1e-5)
 
 
 def test_factorised_reduction_keeps_every_pixel() -> None:

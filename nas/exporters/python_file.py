@@ -20,7 +20,7 @@ from torch import Tensor
 from nas.exporters.job import EXPORTERS, ExportError, Facts, Job, Written
 from nas.exporters.source import Closure, listing, literal, simplified, wrapped
 from nas.network import Network
-from nas.primitives import PRIMITIVES
+from nas.primitives import resolve
 
 DTYPES = {
     torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.int32: "I32",
@@ -105,7 +105,7 @@ def write_python(job: Job, *, folder: Path) -> Written:
 def _from_graph(network: Network, facts: Facts, closure: Closure) -> tuple[str, dict[str, Tensor]]:
     """The classes of a graph's network, and its weights under their names there."""
     program = simplified(network)
-    makers = {c.op: closure.add(PRIMITIVES[c.op].build) for c in program.calls if not c.join}
+    makers = {c.op: closure.add(resolve(c.op).build) for c in program.calls if not c.join}
     shape = ", ".join(str(size) for size in facts.input)
     summary = f"(batch, {shape}) -> (batch, {network.classes}), logits"
     found = listing(program, summary=summary, maker=makers.__getitem__, taken=set(closure.taken))

@@ -1,5 +1,6 @@
-"""Convolutions: plain, separable, dilated separable and factorised, each ReLU first and batch norm last
-(DARTS).
+"""Convolutions: plain, grouped, dilated, separable, depthwise and factorised, and the inputs of cells.
+
+Most have the order of NASNet and DARTS: activation first, norm last (Zoph et al. 2018; Liu et al. 2019).
 """
 
 from __future__ import annotations
@@ -7,124 +8,266 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nas.primitives.layers import ACTS, NORMS, Act, Norm, activation, normalisation
 from nas.primitives.primitive import Tally, primitive
 
+FORMS = {"act": ACTS, "norm": NORMS}
 
-def relu_conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1, affine: bool = True) -> nn.Sequential:
-    """ReLU, convolution, batch norm."""
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(c_out, affine=affine),
+
+def grouped(
+    c_in: int, c_out: int, stride: int, kernel: int = 3, groups: int = 1, **others: object
+) -> str | None:
+    """Why these numbers make no convolution of the same size, or None."""
+    if kernel % 2 == 0:
+        return f"a kernel needs a middle: an odd size, not {kernel}"
+    if c_in % groups or c_out % groups:
+        return f"{groups} groups must divide the {c_in} channels in and the {c_out} out"
+    return None
+
+
+def _conv(
+    t: Tally,
+    c: int,
+    s: int,
+    a: bool,
+    kernel: int = 3,
+    groups: int = 1,
+    dilation: int = 1,
+    act: str = "relu",
+    norm: str = "batch",
+) -> Tally:
+    return t.conv(c, kernel, s, groups).norm(a, norm)
+
+
+@primitive(
+    "relu_conv_bn",
+    cost=_conv,
+    rule=grouped,
+    attributes={"kernel": (3, 1, 5), "groups": (1, 2), "dilation": (1, 2), **FORMS},
+    variants={
+        "conv_1x1": {"kernel": 1},
+        "nor_conv_1x1": {"kernel": 1},
+        "conv_3x3": {"kernel": 3},
+        "nor_conv_3x3": {"kernel": 3},
+        "conv_5x5": {"kernel": 5},
+        "conv_7x7": {"kernel": 7},
+        "grouped_conv_3x3": {"kernel": 3, "groups": 2},
+        "dilated_conv_3x3": {"kernel": 3, "dilation": 2},
+        "dilated_conv_5x5": {"kernel": 5, "dilation": 2},
+    },
+)
+def relu_conv_bn(
+    c_in: int,
+    c_out: int,
+    stride: int = 1,
+    affine: bool = True,
+    kernel: int = 3,
+    groups: int = 1,
+    dilation: int = 1,
+    act: Act = "relu",
+    norm: Norm = "batch",
+) -> nn.Module:
+    """Activation, convolution, norm"""
+    padding = dilation * (kernel // 2)
+    convolution = nn.Conv2d(c_in, c_out, kernel, stride, padding, dilation, groups, bias=False)
+    return nn.Sequential(activation(act), convolution, normalisation(norm, c_out, affine))
+
+
+def _norm_last(
+    t: Tally,
+    c: int,
+    s: int,
+    a: bool,
+    kernel: int = 3,
+    groups: int = 1,
+    dilation: int = 1,
+    act: str = "none",
+    norm: str = "batch",
+    bias: bool = False,
+) -> Tally:
+    return t.conv(c, kernel, s, groups, bias).norm(a, norm)
+
+
+@primitive(
+    "conv_bn",
+    cost=_norm_last,
+    rule=grouped,
+    attributes={
+        "kernel": (3, 1, 5),
+        "groups": (1, 2),
+        "dilation": (1, 2),
+        "bias": (False, True),
+        "act": ("none", "relu"),
+        "norm": NORMS,
+    },
+    variants={
+        "conv_bn_3x3": {"kernel": 3},
+        "conv_bn_relu_3x3": {"kernel": 3, "act": "relu"},
+        "linear_conv_1x1": {"kernel": 1, "norm": "none"},
+    },
+)
+def conv_bn(
+    c_in: int,
+    c_out: int,
+    stride: int = 1,
+    affine: bool = True,
+    kernel: int = 3,
+    groups: int = 1,
+    dilation: int = 1,
+    act: Act = "none",
+    norm: Norm = "batch",
+    bias: bool = False,
+) -> nn.Module:
+    """Convolution, norm, activation: a stem, or the order of hand-designed networks"""
+    convolution = nn.Conv2d(
+        c_in, c_out, kernel, stride, dilation * (kernel // 2), dilation, groups, bias=bias
     )
+    parts = (convolution, normalisation(norm, c_out, affine), activation(act))
+    return nn.Sequential(*(part for part in parts if not isinstance(part, nn.Identity)))
 
 
-@primitive("conv_1x1", "nor_conv_1x1", cost=lambda t, c, s, a: t.conv(c, 1, s).norm(a))
-def conv_1x1(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """ReLU, 1x1 convolution, batch norm"""
-    return relu_conv_bn(c_in, c_out, 1, stride, affine)
+def _depthwise(
+    t: Tally,
+    c: int,
+    s: int,
+    a: bool,
+    kernel: int = 3,
+    dilation: int = 1,
+    act: str = "relu",
+    norm: str = "batch",
+) -> Tally:
+    return t.conv(c, kernel, s, groups=t.c).norm(a, norm)
 
 
-@primitive("conv_3x3", "nor_conv_3x3", cost=lambda t, c, s, a: t.conv(c, 3, s).norm(a))
-def conv_3x3(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """ReLU, 3x3 convolution, batch norm"""
-    return relu_conv_bn(c_in, c_out, 3, stride, affine)
+@primitive(
+    "depthwise_conv",
+    cost=_depthwise,
+    keeps=True,
+    rule=grouped,
+    attributes={"kernel": (3, 5, 7), "dilation": (1, 2), **FORMS},
+    variants={f"depthwise_conv_{k}x{k}": {"kernel": k} for k in (3, 5, 7)},
+)
+def depthwise_conv(
+    c_in: int,
+    c_out: int,
+    stride: int = 1,
+    affine: bool = True,
+    kernel: int = 3,
+    dilation: int = 1,
+    act: Act = "relu",
+    norm: Norm = "batch",
+) -> nn.Module:
+    """Activation, depthwise convolution, norm"""
+    padding = dilation * (kernel // 2)
+    convolution = nn.Conv2d(c_in, c_out, kernel, stride, padding, dilation, groups=c_in, bias=False)
+    return nn.Sequential(activation(act), convolution, normalisation(norm, c_out, affine))
 
 
-@primitive("conv_5x5", cost=lambda t, c, s, a: t.conv(c, 5, s).norm(a))
-def conv_5x5(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """ReLU, 5x5 convolution, batch norm"""
-    return relu_conv_bn(c_in, c_out, 5, stride, affine)
+def _separable(
+    t: Tally,
+    c: int,
+    s: int,
+    a: bool,
+    kernel: int = 3,
+    dilation: int = 1,
+    act: str = "relu",
+    norm: str = "batch",
+) -> Tally:
+    return t.conv(t.c, kernel, s, groups=t.c).conv(c).norm(a, norm)
 
 
-@primitive("conv_bn_3x3", cost=lambda t, c, s, a: t.conv(c, 3, s).norm(a))
-def conv_bn_3x3(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """3x3 convolution and batch norm without a ReLU before: a stem"""
-    return nn.Sequential(
-        nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False),
-        nn.BatchNorm2d(c_out, affine=affine),
-    )
-
-
-@primitive("linear_conv_1x1", cost=lambda t, c, s, a: t.conv(c, 1, s))
-def linear_conv_1x1(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """1x1 convolution alone: no ReLU, no norm"""
-    return nn.Conv2d(c_in, c_out, 1, stride, bias=False)
-
-
-def depthwise_separable(
-    c_in: int, c_out: int, kernel: int, stride: int = 1, affine: bool = True, dilation: int = 1
-) -> nn.Sequential:
-    """ReLU, depthwise convolution, pointwise convolution, batch norm."""
+@primitive(
+    "separable_conv",
+    cost=_separable,
+    rule=grouped,
+    attributes={"kernel": (3, 5, 7), "dilation": (1, 2), **FORMS},
+    variants={
+        **{f"separable_conv_{k}x{k}": {"kernel": k} for k in (3, 5, 7)},
+        **{f"dil_conv_{k}x{k}": {"kernel": k, "dilation": 2} for k in (3, 5)},
+    },
+)
+def separable_conv(
+    c_in: int,
+    c_out: int,
+    stride: int = 1,
+    affine: bool = True,
+    kernel: int = 3,
+    dilation: int = 1,
+    act: Act = "relu",
+    norm: Norm = "batch",
+) -> nn.Module:
+    """Activation, depthwise convolution, pointwise convolution, norm (Chollet 2017)"""
     padding = dilation * (kernel // 2)
     return nn.Sequential(
-        nn.ReLU(),
+        activation(act),
         nn.Conv2d(c_in, c_in, kernel, stride, padding, dilation, groups=c_in, bias=False),
         nn.Conv2d(c_in, c_out, 1, bias=False),
-        nn.BatchNorm2d(c_out, affine=affine),
+        normalisation(norm, c_out, affine),
     )
 
 
-def doubled_separable(
-    c_in: int, c_out: int, kernel: int, stride: int = 1, affine: bool = True
-) -> nn.Sequential:
-    """Two depthwise-separable convolutions in a row, the stride in the first (Zoph et al. 2018)."""
+def _doubled(
+    t: Tally, c: int, s: int, a: bool, kernel: int = 3, act: str = "relu", norm: str = "batch"
+) -> Tally:
+    return _separable(_separable(t, t.c, s, a, kernel, norm=norm), c, 1, a, kernel, norm=norm)
+
+
+@primitive(
+    "doubled_separable_conv",
+    cost=_doubled,
+    rule=grouped,
+    attributes={"kernel": (3, 5, 7), **FORMS},
+    variants={f"sep_conv_{k}x{k}": {"kernel": k} for k in (3, 5, 7)},
+)
+def doubled_separable_conv(
+    c_in: int,
+    c_out: int,
+    stride: int = 1,
+    affine: bool = True,
+    kernel: int = 3,
+    act: Act = "relu",
+    norm: Norm = "batch",
+) -> nn.Module:
+    """Two depthwise-separable convolutions in a row, the stride in the first (Zoph et al. 2018)"""
     return nn.Sequential(
-        *depthwise_separable(c_in, c_in, kernel, stride, affine),
-        *depthwise_separable(c_in, c_out, kernel, 1, affine),
+        *separable_conv(c_in, c_in, stride, affine, kernel, act=act, norm=norm),
+        *separable_conv(c_in, c_out, 1, affine, kernel, act=act, norm=norm),
     )
 
 
-def _separable(t: Tally, c: int, kernel: int, stride: int, affine: bool) -> Tally:
-    return t.conv(t.c, kernel, stride, groups=t.c).conv(c).norm(affine)
+def _factorised(
+    t: Tally, c: int, s: int, a: bool, kernel: int = 7, act: str = "relu", norm: str = "batch"
+) -> Tally:
+    return t.conv(c, (1, kernel), (1, s)).conv(c, (kernel, 1), (s, 1)).norm(a, norm)
 
 
-def _doubled(t: Tally, c: int, kernel: int, stride: int, affine: bool) -> Tally:
-    return _separable(_separable(t, t.c, kernel, stride, affine), c, kernel, 1, affine)
-
-
-@primitive("sep_conv_3x3", cost=lambda t, c, s, a: _doubled(t, c, 3, s, a))
-def sep_conv_3x3(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """3x3 depthwise-separable convolution, twice"""
-    return doubled_separable(c_in, c_out, 3, stride, affine)
-
-
-@primitive("sep_conv_5x5", cost=lambda t, c, s, a: _doubled(t, c, 5, s, a))
-def sep_conv_5x5(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """5x5 depthwise-separable convolution, twice"""
-    return doubled_separable(c_in, c_out, 5, stride, affine)
-
-
-@primitive("sep_conv_7x7", cost=lambda t, c, s, a: _doubled(t, c, 7, s, a))
-def sep_conv_7x7(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """7x7 depthwise-separable convolution, twice"""
-    return doubled_separable(c_in, c_out, 7, stride, affine)
-
-
-@primitive("dil_conv_3x3", cost=lambda t, c, s, a: _separable(t, c, 3, s, a))
-def dil_conv_3x3(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """3x3 depthwise-separable convolution, dilation 2 (field of 5x5)"""
-    return depthwise_separable(c_in, c_out, 3, stride, affine, dilation=2)
-
-
-@primitive("dil_conv_5x5", cost=lambda t, c, s, a: _separable(t, c, 5, s, a))
-def dil_conv_5x5(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """5x5 depthwise-separable convolution, dilation 2 (field of 9x9)"""
-    return depthwise_separable(c_in, c_out, 5, stride, affine, dilation=2)
-
-
-def _factorised(t: Tally, c: int, stride: int, affine: bool) -> Tally:
-    return t.conv(c, (1, 7), (1, stride)).conv(c, (7, 1), (stride, 1)).norm(affine)
-
-
-@primitive("conv_1x7_7x1", "conv_7x1_1x7", cost=_factorised)
-def conv_1x7_7x1(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """ReLU, 1x7 then 7x1 convolution, batch norm"""
+@primitive(
+    "factorised_conv",
+    cost=_factorised,
+    rule=grouped,
+    attributes={"kernel": (7, 3), **FORMS},
+    variants={
+        "conv_1x3_3x1": {"kernel": 3},
+        "conv_1x7_7x1": {"kernel": 7},
+        "conv_7x1_1x7": {"kernel": 7},
+    },
+)
+def factorised_conv(
+    c_in: int,
+    c_out: int,
+    stride: int = 1,
+    affine: bool = True,
+    kernel: int = 7,
+    act: Act = "relu",
+    norm: Norm = "batch",
+) -> nn.Module:
+    """Activation, a 1 x k then a k x 1 convolution, norm (Zoph et al. 2018)"""
+    reach = kernel // 2
     return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(c_in, c_out, (1, 7), (1, stride), (0, 3), bias=False),
-        nn.Conv2d(c_out, c_out, (7, 1), (stride, 1), (3, 0), bias=False),
-        nn.BatchNorm2d(c_out, affine=affine),
+        activation(act),
+        nn.Conv2d(c_in, c_out, (1, kernel), (1, stride), (0, reach), bias=False),
+        nn.Conv2d(c_out, c_out, (kernel, 1), (stride, 1), (reach, 0), bias=False),
+        normalisation(norm, c_out, affine),
     )
 
 
@@ -153,6 +296,6 @@ class FactorizedReduction(nn.Module):
 @primitive("preprocess", cost=lambda t, c, s, a: t.conv(c, 1, s).norm(a))
 def preprocess(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
     """Input of a cell: ReLU-1x1-norm, or a factorised reduction at stride 2"""
-    return (
-        relu_conv_bn(c_in, c_out, 1, 1, affine) if stride == 1 else FactorizedReduction(c_in, c_out, affine)
-    )
+    if stride == 1:
+        return relu_conv_bn(c_in, c_out, 1, affine, kernel=1)
+    return FactorizedReduction(c_in, c_out, affine)

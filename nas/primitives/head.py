@@ -30,10 +30,16 @@ def global_avg_pool(c_in: int, c_out: int, stride: int = 1, affine: bool = True)
     return GlobalAveragePool()
 
 
-@primitive("linear", cost=lambda t, c, s, a: t.linear(c), strides=(1,))
-def linear(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """Linear layer with bias on (batch, channels)"""
-    return nn.Linear(c_in, c_out)
+@primitive(
+    "linear",
+    cost=lambda t, c, s, a, bias=True: t.linear(c, bias),
+    strides=(1,),
+    flat=True,
+    attributes={"bias": (True, False)},
+)
+def linear(c_in: int, c_out: int, stride: int = 1, affine: bool = True, bias: bool = True) -> nn.Module:
+    """Linear layer on (batch, channels)"""
+    return nn.Linear(c_in, c_out, bias)
 
 
 class AuxiliaryHead(nn.Module):
@@ -71,9 +77,8 @@ def _auxiliary(t: Tally, c: int, stride: int, affine: bool, second_norm: bool = 
     side_h, side_w = t.h - 1, t.w - 1
     t.params += 128 * 768 * 4 + (2 * 768 if affine and second_norm else 0)
     t.macs += 128 * 768 * 4 * side_h * side_w
-    t.c = 768
+    t.c, t.h, t.w = 768, 1, 1
     t.linear(c)
-    t.h = t.w = 1
 
 
 @primitive("auxiliary_head", cost=_auxiliary, strides=(2, 3), least=lambda stride: 5 + stride)

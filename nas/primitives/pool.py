@@ -24,7 +24,7 @@ def skip_connect(c_in: int, c_out: int, stride: int = 1, affine: bool = True) ->
     """The input itself; a factorised reduction at stride 2, a 1x1 convolution where the width changes"""
     if stride == 2:
         return FactorizedReduction(c_in, c_out, affine)
-    return nn.Identity() if c_in == c_out else relu_conv_bn(c_in, c_out, 1, 1, affine)
+    return nn.Identity() if c_in == c_out else relu_conv_bn(c_in, c_out, 1, affine, kernel=1)
 
 
 class Zero(nn.Module):
@@ -40,22 +40,40 @@ class Zero(nn.Module):
         return torch.zeros_like(strided).repeat(1, self.c_out, 1, 1)
 
 
-@primitive("none", "zero", cost=lambda t, c, s, a: t.pool(s))
+def _zeros(t: Tally, c: int, stride: int, affine: bool) -> None:
+    t.pool(stride).c = c
+
+
+@primitive("none", "zero", cost=_zeros)
 def none(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
     """Zeros: in a space's options it means that there is no connection"""
     return Zero(c_out, stride)
 
 
-@primitive("max_pool_3x3", cost=lambda t, c, s, a: t.pool(s), keeps=True, pool=True)
-def max_pool_3x3(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """3x3 max pooling"""
-    return nn.MaxPool2d(3, stride, padding=1)
+@primitive(
+    "max_pool",
+    cost=lambda t, c, s, a, kernel=3: t.pool(s),
+    keeps=True,
+    pool=True,
+    attributes={"kernel": (3, 5, 7)},
+    variants={f"max_pool_{k}x{k}": {"kernel": k} for k in (3, 5, 7)},
+)
+def max_pool(c_in: int, c_out: int, stride: int = 1, affine: bool = True, kernel: int = 3) -> nn.Module:
+    """Max pooling"""
+    return nn.MaxPool2d(kernel, stride, padding=kernel // 2)
 
 
-@primitive("avg_pool_3x3", cost=lambda t, c, s, a: t.pool(s), keeps=True, pool=True)
-def avg_pool_3x3(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
-    """3x3 average pooling; padded pixels are not counted"""
-    return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+@primitive(
+    "avg_pool",
+    cost=lambda t, c, s, a, kernel=3: t.pool(s),
+    keeps=True,
+    pool=True,
+    attributes={"kernel": (3, 5, 7)},
+    variants={"avg_pool_3x3": {"kernel": 3}},
+)
+def avg_pool(c_in: int, c_out: int, stride: int = 1, affine: bool = True, kernel: int = 3) -> nn.Module:
+    """Average pooling; padded pixels are not counted"""
+    return nn.AvgPool2d(kernel, stride, padding=kernel // 2, count_include_pad=False)
 
 
 @primitive("avg_pool_2x2", cost=lambda t, c, s, a: t.pool(s), strides=(2,), keeps=True)

@@ -8,15 +8,20 @@ It is registered with a cost: a function of a `Tally` and the same arguments tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
-from nas.registry import Registry
+from nas.registry import Registry, unknown
 
 PRIMITIVES: Registry[Primitive] = Registry("primitive")
+POSITIONAL = ("c_in", "c_out", "stride", "affine")
+NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 
 
 class Tally:
@@ -51,9 +56,9 @@ class Tally:
         self.c = out
         return self
 
-    def norm(self, affine: bool) -> Tally:
-        """Batch normalisation: a scale and a shift a channel if `affine`."""
-        self.params += 2 * self.c if affine else 0
+    def norm(self, affine: bool, kind: str = "batch") -> Tally:
+        """A normalisation of any kind: a scale and a shift a channel if `affine`; ``none`` has neither."""
+        self.params += 2 * self.c if affine and kind != "none" else 0
         return self
 
     def pool(self, stride: int) -> Tally:
@@ -61,16 +66,36 @@ class Tally:
         self.h, self.w = -(-self.h // stride), -(-self.w // stride)
         return self
 
-    def linear(self, out: int) -> Tally:
-        """A linear layer with bias on the flattened channels."""
-        self.params += (self.c + 1) * out
-        self.macs += self.c * out
+    def linear(self, out: int, bias: bool = True) -> Tally:
+        """A linear layer on the channels of every position (after global pooling there is one)."""
+        self.params += self.c * out + (out if bias else 0)
+        self.macs += self.c * out * self.h * self.w
         self.c = out
+        return self
+
+    def products(self, macs: int) -> Tally:
+        """Products between activations (attention), counted apart from `macs`."""
+        self.attention += macs
+        return self
+
+    def branch(self) -> Tally:
+        """A tally of the same shape that starts from zero: a parallel path, to be added by `join`."""
+        return Tally(self.c, self.h, self.w)
+
+    def join(self, *branches: Tally, out: int | None = None) -> Tally:
+        """Add parallel paths; the shape becomes that of the last one, with `out` channels (default: the sum)."""
+        for branch in branches:
+            self.params += branch.params
+            self.macs += branch.macs
+            self.attention += branch.attention
+        self.h, self.w = branches[-1].h, branches[-1].w
+        self.c = sum(branch.c for branch in branches) if out is None else out
         return self
 
 
 Build = Callable[..., nn.Module]
 Cost = Callable[..., object]
+Rule = Callable[..., str | None]
 
 
 @dataclass(frozen=True)
@@ -80,38 +105,68 @@ class Primitive:
     Attributes:
         name: as registered.
         build: the function that makes the module.
-        cost: ``cost(tally, c_out, stride, affine, **attributes)`` adds the layers to the tally.
-        strides: the legal ones.
+        cost: ``cost(tally, c_out, stride, affine, **attributes)`` adds the layers to the tally; None for a
+            module of one's own that has no closed form: it is built and counted.
+        strides: the legal ones; empty: any.
         keeps: c_out must equal c_in (pools, for instance).
         pool: a pooling, after which a supernet may normalise.
+        flat: works on (batch, channels), behind a global pooling.
         least: the smallest legal height and width, in pixels, for a stride.
+        rule: ``rule(c_in, c_out, stride, **attributes)`` says why such numbers are impossible, or None.
+        fixed: the attributes that this name fixes (``conv_5x5`` is a convolution with kernel=5).
+        attributes: values of each attribute to show and to check the laws on, its default first.
     """
 
     name: str
     build: Build
-    cost: Cost
+    cost: Cost | None
     strides: tuple[int, ...] = (1, 2)
     keeps: bool = False
     pool: bool = False
+    flat: bool = False
     least: Callable[[int], int] = lambda stride: 1
+    rule: Rule | None = None
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
-        return self.build.__doc__ or ""
+        text = (self.build.__doc__ or "").strip()
+        fixed = ", ".join(f"{name} {value}" for name, value in self.fixed.items())
+        first, _, rest = text.partition("\n")
+        return f"{first}: {fixed}\n{rest}" if fixed else text
+
+    @property
+    def kind(self) -> str:
+        """The kind of operation, for colours and lists: the file it comes from."""
+        module = self.build.__module__
+        return module.rpartition(".")[2] if module.startswith("nas.primitives.") else "own"
+
+    @property
+    def accepts(self) -> Mapping[str, Any]:
+        """The attributes beyond `POSITIONAL` that may be given, each with its default."""
+        return _attributes(self.build)
 
     def __call__(
         self, c_in: int, c_out: int, stride: int = 1, affine: bool = True, **attributes: Any
     ) -> nn.Module:
-        """Build the module. Raises ValueError for an illegal stride or number of channels."""
-        self.check(c_in, c_out, stride)
-        return self.build(c_in, c_out, stride, affine, **attributes)
+        """Build the module. Raises ValueError for an illegal stride, number of channels or attribute."""
+        self.check(c_in, c_out, stride, **attributes)
+        given = {**self.fixed, **attributes}
+        if self.cost is not None:
+            return self.build(c_in, c_out, stride, affine, **given)
+        known = inspect.signature(self.build).parameters  # of one's own: it takes what it names
+        mine = zip(POSITIONAL, (c_in, c_out, stride, affine), strict=True)
+        return self.build(**{name: value for name, value in mine if name in known}, **given)
 
-    def check(self, c_in: int, c_out: int, stride: int, size: int | None = None) -> None:
+    def check(
+        self, c_in: int, c_out: int, stride: int, *, size: int | None = None, **attributes: Any
+    ) -> None:
         """Raises ValueError, with the rule, for arguments outside what the primitive declares.
 
-        `size` in pixels.
+        `size`: the smaller side of the input, in pixels.
         """
-        if stride not in self.strides:
+        if self.strides and stride not in self.strides:
             raise ValueError(f"{self.name} has strides {list(self.strides)}, not {stride}")
         if c_in < 1 or c_out < 1:
             raise ValueError(f"{self.name} needs at least one channel in and out, got {c_in} and {c_out}")
@@ -119,19 +174,88 @@ class Primitive:
             raise ValueError(
                 f"{self.name} keeps its {c_in} channels: put a conv_1x1 before it to have {c_out}"
             )
+        for name in attributes:
+            if name not in self.accepts:
+                raise ValueError(f"{self.name}: " + unknown("attribute", name, self.accepts))
+        broken = self.rule and self.rule(c_in, c_out, stride, **{**self.fixed, **attributes})
+        if broken:
+            raise ValueError(f"{self.name}: {broken}")
         if size is not None and size < self.least(stride):
             least = self.least(stride)
             raise ValueError(
                 f"{self.name} needs at least {least}x{least} pixels, got {size}: use larger images"
             )
 
+    def tally(
+        self, c: int, h: int, w: int, c_out: int, stride: int = 1, affine: bool = True, **attributes: Any
+    ) -> Tally:
+        """The cost in closed form on an input of (c, h, w), and the shape of the output."""
+        assert self.cost is not None
+        tally = Tally(c, h, w)
+        self.cost(tally, c_out, stride, affine, **{**self.fixed, **attributes})
+        return tally
 
-def primitive(name: str, *aliases: str, cost: Cost, **facts: Any) -> Callable[[Build], Build]:
-    """Decorator: register a function under `name` (and `aliases`) with its cost and what it declares."""
+
+def primitive(
+    name: str,
+    *aliases: str,
+    cost: Cost,
+    variants: Mapping[str, Mapping[str, Any]] = NO_ATTRIBUTES,
+    **facts: Any,
+) -> Callable[[Build], Build]:
+    """Decorator: register a function under `name` (and `aliases`) with its cost and what it declares.
+
+    `variants`: further names, each with the attributes that it fixes.
+    """
 
     def enter(build: Build) -> Build:
         for each in (name, *aliases):
             PRIMITIVES.register(each)(Primitive(each, build, cost, **facts))
+        tried = facts.get("attributes", {})
+        for each, fixed in variants.items():
+            open_to = {key: values for key, values in tried.items() if key not in fixed}
+            mine = {**facts, "attributes": open_to}
+            PRIMITIVES.register(each)(Primitive(each, build, cost, fixed=fixed, **mine))
         return build
 
     return enter
+
+
+def resolve(address: str) -> Primitive:
+    """The primitive of that name, or at ``path/to/file.py:name``: a registered function, or any function or
+    nn.Module class that takes some of c_in, c_out, stride, affine.
+
+    Raises ValueError, with the nearest match, if there is none.
+    """
+    return PRIMITIVES[address] if address in PRIMITIVES else _of_file(address)
+
+
+@lru_cache(maxsize=None)
+def _of_file(address: str) -> Primitive:
+    thing: Any = PRIMITIVES.resolve(address)
+    if isinstance(thing, Primitive):
+        return thing
+    for known in PRIMITIVES.values():
+        if known.build is thing:
+            return known
+    if not callable(thing):
+        raise ValueError(f"{address} is no function and no class: it cannot build a module")
+    required = [
+        p.name
+        for p in inspect.signature(thing).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    missing = [each for each in required if each not in POSITIONAL]
+    if missing:
+        raise ValueError(
+            f"{address} needs the argument {missing[0]!r}: an operation is built from c_in, c_out, stride and "
+            "affine; give every other argument a default"
+        )
+    return Primitive(address, thing, None, strides=())
+
+
+@lru_cache(maxsize=None)
+def _attributes(build: Build) -> Mapping[str, Any]:
+    parameters = inspect.signature(build).parameters.values()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return {p.name: p.default for p in named if p.name not in POSITIONAL}

@@ -9,7 +9,7 @@ from torch import nn
 
 from nas.graph import JOINS, ZEROS, Node
 from nas.network import Network
-from nas.primitives import PRIMITIVES
+from nas.primitives import resolve
 
 Number = int | float
 
@@ -67,7 +67,7 @@ def simplified(network: Network) -> Program:
             calls.append(Call(node.name, node.op, inputs))
         else:
             numbers, words = _arguments(network, node, c_in=widths[node.inputs[0]], c_out=widths[node.name])
-            normed = network.pool_norm and PRIMITIVES[str(node.op)].pool
+            normed = network.pool_norm and resolve(str(node.op)).pool
             calls.append(Call(node.name, str(node.op), inputs, numbers, words, normed))
         if node.op in ZEROS:
             zeros.add(node.name)
@@ -88,7 +88,8 @@ def _width(node: Node, widths: dict[str, int]) -> int:
 def _arguments(
     network: Network, node: Node, *, c_in: int, c_out: int
 ) -> tuple[tuple[tuple[str, Number], ...], tuple[tuple[str, str | bool], ...]]:
-    attributes: dict[str, Any] = {"affine": network.affine, **dict(node.attrs)}
+    fixed = resolve(str(node.op)).fixed
+    attributes: dict[str, Any] = {"affine": network.affine, **fixed, **dict(node.attrs)}
     numbers: list[tuple[str, Number]] = [("c_in", c_in), ("c_out", c_out), ("stride", node.stride)]
     words: list[tuple[str, str | bool]] = []
     for name, value in sorted(attributes.items()):
@@ -102,5 +103,5 @@ def _arguments(
 
 def default(op: object, name: str) -> object:
     """The default of an argument of a primitive; None if it has none."""
-    parameters = inspect.signature(PRIMITIVES[str(op)].build).parameters
+    parameters = inspect.signature(resolve(str(op)).build).parameters
     return parameters[name].default if name in parameters else None
