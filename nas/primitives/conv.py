@@ -195,7 +195,7 @@ def separable_conv(
     dilation: int = 1,
     act: Act = "relu",
     norm: Norm = "batch",
-) -> nn.Module:
+) -> nn.Sequential:
     """Activation, depthwise convolution, pointwise convolution, norm (Chollet 2017)"""
     padding = dilation * (kernel // 2)
     return nn.Sequential(

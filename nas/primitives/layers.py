@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nas.primitives.primitive import primitive
 
 Act = Literal["relu", "leaky_relu", "sigmoid", "tanh", "relu6", "hard_swish", "silu", "gelu", "none"]
+Gate = Literal["sigmoid", "hard_sigmoid"]  # what opens and closes channels in [0, 1]
 Norm = Literal["batch", "group", "layer", "none"]
 ACTS: tuple[str, ...] = get_args(Act)
 NORMS: tuple[str, ...] = get_args(Norm)
@@ -31,6 +32,8 @@ def activation(act: str = "relu") -> nn.Module:
         return nn.ReLU6()
     if act == "hard_swish":
         return nn.Hardswish()
+    if act == "hard_sigmoid":
+        return nn.Hardsigmoid()
     if act == "silu":
         return nn.SiLU()
     if act == "gelu":

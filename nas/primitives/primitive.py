@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -230,7 +230,7 @@ def resolve(address: str) -> Primitive:
     return PRIMITIVES[address] if address in PRIMITIVES else _of_file(address)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _of_file(address: str) -> Primitive:
     thing: Any = PRIMITIVES.resolve(address)
     if isinstance(thing, Primitive):
@@ -254,7 +254,7 @@ def _of_file(address: str) -> Primitive:
     return Primitive(address, thing, None, strides=())
 
 
-@lru_cache(maxsize=None)
+@cache
 def _attributes(build: Build) -> Mapping[str, Any]:
     parameters = inspect.signature(build).parameters.values()
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
