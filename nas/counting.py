@@ -54,7 +54,7 @@ def graph_cost(graph: Graph, *, input: Shape | None = None, affine: bool = True)
     params = macs = attention = 0
     auxiliary = set(graph.auxiliary)
     for node in graph.nodes:
-        name, op, inputs, out, stride, attrs, _ = node
+        name, op, inputs, out, stride, attrs, _, _ = node
         if not inputs:
             shapes[name] = input or graph.input
             continue

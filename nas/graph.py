@@ -2,14 +2,13 @@
 
 The whole semantics of filling: a node whose hole asks a row that is not kept, whose `when` does not hold, or
 whose op is ``none``, is absent. ``sum``, ``mean`` and ``concat`` ignore absent inputs and are absent if none
-is left; any other node with an absent input is absent. Nodes that reach neither the output nor an auxiliary
-output are removed, unless the graph keeps them (`keep_dead`: NAS-Bench-201 builds and counts what no output
-needs).
+is left; any other node with an absent input is absent. A `loose` concat also leaves out the inputs that
+another present node reads (NASNet's loose ends). Nodes that reach neither the output nor an auxiliary output
+are removed, unless the graph keeps them (`keep_dead`: NAS-Bench-201 builds and counts what no output needs).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +21,6 @@ Value = tuple[tuple[int, Option], ...]  # the kept rows, ascending, each with it
 Shape = tuple[int, int, int]  # channels, height, width
 
 JOINS = frozenset({"sum", "mean", "concat"})
-IDENTITIES = frozenset({"identity", "skip_connect"})
 ZEROS = frozenset({"zero"})
 
 
@@ -30,11 +28,14 @@ class Hole(NamedTuple):
     """A place that a decision fills: the option picked in `row` of `decision`.
 
     `option` is used in `Node.when` alone: the node exists if the row is kept with exactly that option.
+    `sliced`, in `Node.attrs`: in a supernet the options share one tensor, of which each takes a part (kernel,
+    expansion, heads). The options of `Node.out` always do.
     """
 
     decision: str
     row: int = 0
     option: Option | None = None
+    sliced: bool = False
 
 
 class Node(NamedTuple):
@@ -42,7 +43,8 @@ class Node(NamedTuple):
 
     `inputs` are names of earlier nodes; `out` is the number of channels, None for as many as come in.
 
-    `attrs` are further keyword arguments of the primitive, as sorted pairs.
+    `attrs` are further keyword arguments of the primitive, as sorted pairs. `loose`, of a concat: only inputs
+    that no other present node reads.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Node(NamedTuple):
     stride: int = 1
     attrs: tuple[tuple[str, Scalar | Hole], ...] = ()
     when: Hole | None = None
+    loose: bool = False
 
     def holes(self) -> list[Hole]:
         """Every hole of the node."""
@@ -68,7 +71,8 @@ class Graph:
         auxiliary: names of nodes that give further outputs in training (auxiliary classifiers).
         keep_dead: keep nodes that no output needs when holes are filled.
 
-    Raises ValueError if a node reads a node that is not earlier, or a name is used twice.
+    Raises ValueError if a node reads a node that is not earlier, a name is used twice, or what a loose concat
+    may take is read after it.
     """
 
     def __init__(
@@ -81,12 +85,21 @@ class Graph:
         self.output = self.nodes[-1].name
         self._filled: dict[tuple[object, ...], Node] = {}
         seen: set[str] = set()
+        taken: dict[str, str] = {}  # what a loose concat may take -> the concat
         for node in self.nodes:
             missing = [name for name in node.inputs if name not in seen]
             if missing:
                 raise ValueError(f"node {node.name!r} reads {missing[0]!r}, which is not an earlier node")
             if node.name in seen:
                 raise ValueError(f"two nodes are called {node.name!r}: names are unique")
+            late = [name for name in node.inputs if name in taken]
+            if late:
+                raise ValueError(
+                    f"node {node.name!r} reads {late[0]!r} after the loose concat {taken[late[0]]!r}, which "
+                    "cannot know that: write it before the concat"
+                )
+            if node.loose:
+                taken |= dict.fromkeys(node.inputs, node.name)
             seen.add(node.name)
 
     def __eq__(self, other: object) -> bool:
@@ -111,8 +124,9 @@ class Graph:
         interned = self._filled
         kept: list[Node] = []
         present: set[str] = set()
+        read: set[str] = set()
         for node in self.nodes:
-            name, op, inputs, out, stride, attrs, when = node
+            name, op, inputs, out, stride, attrs, when, loose = node
             if when is not None and picked[when.decision].get(when.row) != when.option:
                 continue
             if type(op) is Hole:
@@ -121,6 +135,8 @@ class Graph:
                 continue
             if op in JOINS:
                 inputs = tuple([source for source in inputs if source in present])
+                if loose:
+                    inputs = tuple([source for source in inputs if source not in read])
                 if not inputs:
                     continue
             elif not present.issuperset(inputs):
@@ -135,6 +151,7 @@ class Graph:
                 filled = interned[key] = Node(name, str(op), inputs, out, stride, attrs)
             kept.append(filled)
             present.add(name)
+            read.update(inputs)
         return self._finish(kept, present)
 
     def _finish(self, nodes: list[Node], present: set[str]) -> Graph:
@@ -189,13 +206,10 @@ class Graph:
         )
 
     def digest(self) -> str:
-        """A digest of a filled graph, equal for graphs that are the same network up to isomorphism.
+        """A digest of a filled graph, equal for graphs that are the same network up to isomorphism."""
+        from nas.isomorphism import digest
 
-        What is computed only from zero is dropped, identities are contracted, sums are spliced into their
-        readers, dead nodes removed; then every node is hashed forward over its inputs and backward over its
-        readers.
-        """
-        return _digest(_simplified(self))
+        return digest(self)
 
     def to_networkx(self) -> nx.DiGraph:
         """Nodes with their fields as attributes, edges from producer to consumer."""
@@ -226,10 +240,22 @@ class Builder:
         out: int | Hole | None = None,
         stride: int = 1,
         when: Hole | None = None,
+        loose: bool = False,
         **attrs: Scalar | Hole,
     ) -> str:
-        self.nodes.append(Node(name, op, inputs, out, stride, tuple(sorted(attrs.items())), when))
+        self.nodes.append(Node(name, op, inputs, out, stride, tuple(sorted(attrs.items())), when, loose))
         return name
+
+    def exits(self, name: str, decision: str, states: Mapping[Option, str]) -> str:
+        """Depth as a choice: the sum of one exit an option of `decision`, of which one is open.
+
+        `states`: the option (a number of layers, say) -> the node whose value leaves there.
+        """
+        doors = [
+            self(f"{name}.exit{option}", "identity", state, when=Hole(decision, option=option))
+            for option, state in states.items()
+        ]
+        return self(name, "sum", *doors)
 
     def graph(self, *, auxiliary: tuple[str, ...] = (), keep_dead: bool = False) -> Graph:
         """The graph written so far. Its output is the last node written."""
@@ -263,79 +289,3 @@ def _closed(node: Node, picked: Mapping[str, Mapping[int, Option]]) -> bool:
         return True
     op = picked[node.op.decision][node.op.row] if isinstance(node.op, Hole) else node.op
     return op == "none"
-
-
-def _simplified(graph: Graph) -> list[tuple[str, tuple[object, ...], list[str]]]:
-    """(name, label, inputs) of the nodes that compute: zeros, identities and inner sums taken out."""
-    inputs: dict[str, list[str]] = {}
-    labels: dict[str, tuple[object, ...]] = {}
-    stands_for: dict[str, list[str]] = {}  # a node -> the nodes whose sum it is; empty for zero
-    widths: dict[str, int] = {}
-    for node in graph.nodes:
-        terms = [stands_for[name] for name in node.inputs]
-        width = node.out if isinstance(node.out, int) else sum(widths[name] for name in node.inputs[:1])
-        widths[node.name] = sum(widths[n] for n in node.inputs) if node.op == "concat" else width
-        same = node.op in IDENTITIES and node.stride == 1 and widths[node.name] == widths[node.inputs[0]]
-        nothing = node.op in ZEROS or (bool(node.inputs) and not any(terms))
-        if node.op in JOINS and node.op != "sum":  # there a zero counts: in the mean, and as channels
-            terms = [
-                term or [_zero(widths[n], inputs, labels)] for term, n in zip(terms, node.inputs, strict=True)
-            ]
-        if nothing:
-            stands_for[node.name] = []
-            continue
-        if same or node.op == "sum":
-            stands_for[node.name] = [name for term in terms for name in term]
-            continue
-        # A reader of several terms reads their sum: one node a multiset, whatever its order and grouping.
-        reads = [_joined(sorted(term), inputs, labels) for term in terms if term]
-        inputs[node.name] = reads
-        labels[node.name] = (node.op, node.out, node.stride, node.attrs)
-        stands_for[node.name] = [node.name]
-    outputs = [graph.output, *graph.auxiliary]
-    roots = [_joined(sorted(stands_for[name]), inputs, labels) for name in outputs if stands_for[name]]
-    inputs["<outputs>"], labels["<outputs>"] = roots, ("outputs",)
-    alive, todo = set[str](), ["<outputs>"]
-    while todo:
-        name = todo.pop()
-        if name not in alive:
-            alive.add(name)
-            todo.extend(inputs[name])
-    return [(name, labels[name], inputs[name]) for name in inputs if name in alive]
-
-
-def _zero(width: int, inputs: dict[str, list[str]], labels: dict[str, tuple[object, ...]]) -> str:
-    """The node that is zero on `width` channels."""
-    name = f"<zero>{width}"
-    inputs.setdefault(name, [])
-    labels.setdefault(name, ("zero", width))
-    return name
-
-
-def _joined(terms: list[str], inputs: dict[str, list[str]], labels: dict[str, tuple[object, ...]]) -> str:
-    """The node that sums `terms`, made if it is not there yet; a single term stands for itself."""
-    if len(terms) == 1:
-        return terms[0]
-    name = "<sum>" + "+".join(terms)
-    inputs.setdefault(name, terms)
-    labels.setdefault(name, ("sum",))
-    return name
-
-
-def _hash(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _digest(nodes: list[tuple[str, tuple[object, ...], list[str]]]) -> str:
-    forward: dict[str, str] = {}
-    readers: dict[str, list[tuple[str, int]]] = {name: [] for name, _, _ in nodes}
-    for name, label, inputs in nodes:
-        # Sums and means are multisets; a concat in another order is the same network, up to a permutation of
-        # the weights that read it: inputs are compared sorted throughout.
-        forward[name] = _hash(label, sorted(forward[source] for source in inputs))
-        for source in inputs:
-            readers[source].append((name, 0))
-    backward: dict[str, str] = {}
-    for name, _, _ in reversed(nodes):
-        backward[name] = _hash(forward[name], sorted(backward[reader] for reader, _ in readers[name]))
-    return _hash(sorted(backward.values()))

@@ -386,5 +386,6 @@ def _result(run: Run, search: Search, final: Mapping[str, Any]) -> dict[str, Any
             "seconds": final["seconds"],
             "gpu_hours": final["seconds"] / 3600 if on_gpu else 0.0,
             "trials": trials,
+            "replays": sum(1 for event in events if event["kind"] == "trial" and event.get("replayed")),
         },
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,16 +11,27 @@ from torch import Tensor, nn
 from nas.graph import JOINS, Graph, Node, Shape
 from nas.primitives import resolve
 
+Runner = Callable[..., Tensor]  # computes a node's value from its inputs
+
 
 class Step(NamedTuple):
     """One instruction: `run` on the values at `inputs`, into `target`; then those at `free` are dropped."""
 
     target: int
-    run: Callable[..., Tensor]
+    run: Runner
     inputs: tuple[int, ...]
     free: tuple[int, ...]
     drops: tuple[int, ...] = ()  # places of the inputs that drop path may zero
     mixed: bool = False  # `run` asks for the weights of the options
+
+
+class Program(NamedTuple):
+    """All steps, those that inference needs, and the places of the output and of the auxiliary heads."""
+
+    steps: tuple[Step, ...]
+    inference: tuple[Step, ...]
+    output: int
+    heads: tuple[int, ...]
 
 
 class Network(nn.Module):
@@ -43,17 +54,14 @@ class Network(nn.Module):
         self.affine = affine
         self.pool_norm = pool_norm
         self.drop_path = 0.0
-        channels: dict[str, int] = {}
         self.nodes: dict[str, nn.Module] = {}
+        widths = self._widths(graph)
         for node in graph.nodes:
-            channels[node.name] = self._channels(node, channels)
             if node.inputs and node.op not in JOINS:
-                module = self._build(node, channels[node.inputs[0]], channels[node.name])
+                module = self._build(node, widths[node.inputs[0]], widths[node.name])
                 self.nodes[node.name] = module
                 _attach(self, node.name, module)
-        self._steps, self._places = self._compile(graph)
-        heads = {self._places[name] for name in graph.auxiliary}
-        self._inference = [step for step in self._steps if step.target not in heads]
+        self._program = self._compile(graph, self._runners(graph))
 
     @property
     def classes(self) -> int:
@@ -62,23 +70,32 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, classes)."""
-        return self._execute(self._inference, x)[self._places[self.graph.output]]
+        return self._execute(self._program.inference, x)[self._program.output]
 
     def outputs(self, x: Tensor) -> list[Tensor]:
         """The logits, then those of the auxiliary classifiers; each (batch, classes)."""
-        values = self._execute(self._steps, x)
-        return [values[self._places[name]] for name in (self.graph.output, *self.graph.auxiliary)]
+        values = self._execute(self._program.steps, x)
+        return [values[place] for place in (self._program.output, *self._program.heads)]
 
-    def _channels(self, node: Node, channels: dict[str, int]) -> int:
-        if node.op == "concat":
-            return sum(channels[name] for name in node.inputs)
-        return int(node.out) if isinstance(node.out, int) else channels[node.inputs[0]]
+    def _widths(self, graph: Graph) -> dict[str, int]:
+        """The channels of every node's value."""
+        widths: dict[str, int] = {}
+        for node in graph.nodes:
+            if node.op == "concat":
+                widths[node.name] = sum(widths[name] for name in node.inputs)
+            else:
+                own = self._own_width(node)
+                widths[node.name] = widths[node.inputs[0]] if own is None else own
+        return widths
+
+    def _own_width(self, node: Node) -> int | None:
+        return node.out if isinstance(node.out, int) else None
 
     def _build(self, node: Node, c_in: int, c_out: int) -> nn.Module:
         return build_option(str(node.op), node, c_in, c_out, affine=self.affine, pool_norm=self.pool_norm)
 
-    def _compile(self, graph: Graph) -> tuple[list[Step], dict[str, int]]:
-        """The program of a graph: its steps, and the place of each node's value."""
+    def _compile(self, graph: Graph, runs: Mapping[str, Runner]) -> Program:
+        """The program of a graph, of what computes each node: its steps, and the places of its outputs."""
         places = {node.name: place for place, node in enumerate(graph.nodes)}
         wanted = {graph.output, *graph.auxiliary}
         last_reader: dict[str, str] = {}
@@ -97,20 +114,23 @@ class Network(nn.Module):
             drops = tuple(
                 i
                 for i, n in enumerate(node.inputs)
-                if node.op == "sum" and readers[n] == 1 and self._droppable(n)
+                if node.op == "sum" and readers[n] == 1 and n in self.nodes and not _is_identity(runs[n])
             )
             inputs = tuple(places[name] for name in node.inputs)
-            run = self._runner(node)
-            steps.append(
-                Step(places[node.name], run, inputs, free, drops, bool(getattr(run, "mixed", False)))
-            )
-        return steps, places
+            run = runs[node.name]
+            mixed = bool(getattr(run, "mixed", False))
+            steps.append(Step(places[node.name], run, inputs, free, drops, mixed))
+        heads = tuple(places[name] for name in graph.auxiliary)
+        inference = tuple(step for step in steps if step.target not in heads)
+        return Program(tuple(steps), inference, places[graph.output], heads)
 
-    def _droppable(self, name: str) -> bool:
-        return name in self.nodes and not isinstance(self.nodes[name], nn.Identity)
-
-    def _runner(self, node: Node) -> Callable[..., Tensor]:
-        return JOIN_FUNCTIONS[str(node.op)] if node.op in JOINS else self.nodes[node.name]
+    def _runners(self, graph: Graph) -> dict[str, Runner]:
+        """What computes each node."""
+        return {
+            node.name: JOIN_FUNCTIONS[str(node.op)] if node.op in JOINS else self.nodes[node.name]
+            for node in graph.nodes
+            if node.inputs
+        }
 
     def _execute(self, steps: Sequence[Step], x: Tensor, weights: Any = None) -> dict[int, Tensor]:
         values: dict[int, Tensor] = {0: x}
@@ -134,6 +154,10 @@ def build_option(op: str, node: Node, c_in: int, c_out: int, *, affine: bool, po
     if pool_norm and primitive.pool:  # so that no operation of a supernet is favoured by its scale
         return nn.Sequential(module, nn.BatchNorm2d(c_out, affine=False))
     return module
+
+
+def _is_identity(run: Runner) -> bool:
+    return isinstance(getattr(run, "template", run), nn.Identity)
 
 
 def drop_path(x: Tensor, probability: float) -> Tensor:
@@ -162,7 +186,7 @@ def _accumulate(inputs: Iterable[Tensor]) -> Tensor:
     return first
 
 
-JOIN_FUNCTIONS: dict[str, Callable[..., Tensor]] = {"sum": _sum, "mean": _mean, "concat": _concat}
+JOIN_FUNCTIONS: dict[str, Runner] = {"sum": _sum, "mean": _mean, "concat": _concat}
 
 
 def _attach(root: nn.Module, path: str, module: nn.Module) -> None:

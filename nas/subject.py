@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ class Subject:
     run: Path | None = None
     scale: Mapping[str, Any] = field(
         default_factory=dict
-    )  # what the run decided, for a subject that is a run
+    )  # what the run decided, or what the published network has
 
     def to_config(self) -> dict[str, Any]:
         """What `from_config` reads; a part of a training run's configuration."""
@@ -102,7 +102,8 @@ def identify(what: str) -> Subject:
         return _named(read(read_yaml(path)), path.stem)
     address = re.match(r"(.*?\.py:\w+):(.+)$", what) or re.match(r"([^:|]+):(.+)$", what)
     if address:
-        return _named(space(address[1]).parse(address[2]), address[2])
+        made, label = space(address[1]), address[2].strip()
+        return replace(_named(made.parse(label), label), scale=made.known_scale.get(label, {}))
     if "/" in what or path.suffix:
         raise ValueError(
             f"no folder or file {what}: name a run, an architecture's YAML file, SPACE:LITERAL or a baseline"

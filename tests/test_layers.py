@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "nas").rglob("*.py"))
 LAYERS = [
     {"registry", "seeding", "budget"},
-    {"graph", "signature"},
+    {"graph", "isomorphism", "signature"},
     {"search_space", "primitives", "hand_designed"},
     {"network", "counting", "data"},
     {"supernet", "train"},
@@ -25,7 +25,16 @@ LAYERS = [
     {"cli"},
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
-NO_TORCH = ("registry", "seeding", "budget", "graph", "signature", "search_space", "hand_designed")
+NO_TORCH = (
+    "registry",
+    "seeding",
+    "budget",
+    "graph",
+    "isomorphism",
+    "signature",
+    "search_space",
+    "hand_designed",
+)
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
 

@@ -10,6 +10,7 @@ from random import Random
 
 import networkx as nx
 import pytest
+import torch
 
 from nas.counting import graph_cost, module_cost
 from nas.graph import Builder, Graph, Hole, Node
@@ -18,12 +19,11 @@ from nas.search_space import SPACES, Decision, SearchSpace, read, space
 
 TRUTH = Path(__file__).parents[2] / "shared" / "truth" / "baselines.json"
 TABLE = Path(__file__).parents[2] / "shared" / "data" / "nas" / "nasbench201.csv.gz"
-SMALL = {"darts": {"channels": 4, "cells": 4}, "nasbench201": {"channels": 4, "cells": 1}}
 SAMPLES = 60
 
 
 def small(name: str, **scale: object) -> SearchSpace:
-    return space(name, **SMALL.get(name, {}), **scale)
+    return space(name, **SPACES.facts(name)["small"], **scale)
 
 
 @pytest.fixture(params=list(SPACES))
@@ -89,10 +89,21 @@ def test_closed_form_equals_counting(searched: SearchSpace, affine: bool) -> Non
 
 
 def test_resized_keeps_the_choices(searched: SearchSpace) -> None:
-    larger = searched.resized(channels=8)
+    published = space(searched.name)
     for architecture in samples(searched, 5):
-        assert larger.parse(architecture.literal) == architecture
-        assert graph_cost(larger.fill(architecture)).params > graph_cost(searched.fill(architecture)).params
+        assert published.parse(architecture.literal) == architecture
+        own, larger = (graph_cost(each.fill(architecture)) for each in (searched, published))
+        assert larger.params > own.params
+
+
+def test_small_inputs_are_not_shrunk_to_nothing(searched: SearchSpace) -> None:
+    """At 8x8 pixels every space still builds; where strides were dropped it says so."""
+    tiny = searched.resized(input=(1, 8, 8), classes=3)
+    for architecture in samples(tiny, 3):
+        network = Network(tiny.fill(architecture)).eval()
+        assert network(torch.randn(2, 1, 8, 8)).shape == (2, 3)
+    strides = [node.stride for node in tiny.graph.nodes]
+    assert bool(tiny.notes) == (strides != [node.stride for node in searched.resized(classes=3).graph.nodes])
 
 
 def test_known_points_are_points(searched: SearchSpace) -> None:

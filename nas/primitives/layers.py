@@ -1,4 +1,4 @@
-"""Activations and normalisations by name: the parts of which primitives are made, and primitives themselves."""
+"""Activations and normalisations by name: parts of primitives, and primitives themselves."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def activation(act: str = "relu") -> nn.Module:
 
 
 class LayerNorm(nn.Module):
-    """Normalises the channels of every position: (batch, channels, height, width), same shape (Liu et al. 2022)."""
+    """Normalises the channels of every position of (batch, channels, height, width) (Liu et al. 2022)."""
 
     def __init__(self, channels: int, affine: bool = True, eps: float = 1e-6) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -83,7 +83,7 @@ class Tally:
         return Tally(self.c, self.h, self.w)
 
     def join(self, *branches: Tally, out: int | None = None) -> Tally:
-        """Add parallel paths; the shape becomes that of the last one, with `out` channels (default: the sum)."""
+        """Add parallel paths; the shape becomes the last one's, with `out` channels (default: the sum)."""
         for branch in branches:
             self.params += branch.params
             self.macs += branch.macs
@@ -94,6 +94,7 @@ class Tally:
 
 
 Build = Callable[..., nn.Module]
+Builder = TypeVar("Builder", bound=Build)
 Cost = Callable[..., object]
 Rule = Callable[..., str | None]
 
@@ -202,13 +203,13 @@ def primitive(
     cost: Cost,
     variants: Mapping[str, Mapping[str, Any]] = NO_ATTRIBUTES,
     **facts: Any,
-) -> Callable[[Build], Build]:
+) -> Callable[[Builder], Builder]:
     """Decorator: register a function under `name` (and `aliases`) with its cost and what it declares.
 
     `variants`: further names, each with the attributes that it fixes.
     """
 
-    def enter(build: Build) -> Build:
+    def enter(build: Builder) -> Builder:
         for each in (name, *aliases):
             PRIMITIVES.register(each)(Primitive(each, build, cost, **facts))
         tried = facts.get("attributes", {})
@@ -222,8 +223,10 @@ def primitive(
 
 
 def resolve(address: str) -> Primitive:
-    """The primitive of that name, or at ``path/to/file.py:name``: a registered function, or any function or
-    nn.Module class that takes some of c_in, c_out, stride, affine.
+    """The primitive of that name, or at ``path/to/file.py:name``.
+
+    There it may be a registered function, or any function or nn.Module class that takes some of c_in, c_out,
+    stride and affine.
 
     Raises ValueError, with the nearest match, if there is none.
     """

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nas.graph import IDENTITIES, JOINS, ZEROS, Graph, Hole, Node
+from nas.graph import JOINS, ZEROS, Graph, Hole, Node
+from nas.isomorphism import IDENTITIES
 from nas.search_space.architecture import Architecture
 from nas.search_space.decision import Decision
 from nas.search_space.space import SearchSpace

@@ -57,7 +57,7 @@ KNOWN = {
 }
 
 
-@SPACES.register("darts", network={"channels": 36, "cells": 20})
+@SPACES.register("darts", network={"channels": 36, "cells": 20}, small={"channels": 4, "cells": 3})
 def darts(
     *,
     channels: int = 16,

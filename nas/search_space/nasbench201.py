@@ -22,7 +22,7 @@ KNOWN = {
 }
 
 
-@SPACES.register("nasbench201")
+@SPACES.register("nasbench201", small={"channels": 4, "cells": 1})
 def nasbench201(
     *, channels: int = 16, cells: int = 5, classes: int = 10, input: Shape = (3, 32, 32)
 ) -> SearchSpace:

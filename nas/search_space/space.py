@@ -16,6 +16,8 @@ from nas.graph import Graph, Option, Value
 from nas.registry import Registry, unknown
 from nas.search_space.architecture import Architecture
 from nas.search_space.decision import Decision, Table
+from nas.search_space.fit import fitted
+from nas.search_space.rules import TRIES, Rule, best_legal, excess, moves, repaired
 from nas.signature import bind
 
 Choices = Mapping[str, Value]
@@ -30,11 +32,17 @@ class SearchSpace:
         decisions: in the order in which a literal prints them.
         graph: the unfilled graph. Every decision is asked by some hole.
         known: published points, name -> literal in any notation that `parse` reads.
+        known_scale: the arguments with which a known point is the published network, where they differ from
+            the space's defaults.
+        rules: why an architecture is not legal. Sampling, mutation and derivation give legal ones alone.
+        finish: changes a filled graph where the wiring decides widths (NAS-Bench-101).
         supernet: arguments of `Supernet` that the space's paper uses, e.g. ``{"affine": False}``.
         read: reads another notation of the literature: text -> choices, or None if it is not that notation.
         name: the address that made this space; `nas.space` sets it.
         scale: the arguments that made this space (channels, cells, classes, input ...); `nas.space` sets
             them.
+        limits: further rules, which are not the space's own (`limited`).
+        notes: what was changed to fit the scale, for people.
 
     Raises ValueError if the holes of the graph and the decisions do not match.
     """
@@ -42,10 +50,15 @@ class SearchSpace:
     decisions: tuple[Decision, ...]
     graph: Graph
     known: Mapping[str, str] = field(default_factory=dict)
+    known_scale: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    finish: Callable[[Graph], Graph] | None = None
     supernet: Mapping[str, bool] = field(default_factory=dict)
     read: Callable[[str], Choices | None] | None = None
     name: str = ""
     scale: Mapping[str, Any] = field(default_factory=dict)
+    limits: tuple[Rule, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         table = {decision.name: decision for decision in self.decisions}
@@ -71,9 +84,10 @@ class SearchSpace:
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process a space is made again from its address: its file brings its primitives along."""
         if self.name:
-            return _again, (self.name, dict(self.scale))
-        parts = (self.decisions, self.graph, self.known, self.supernet, self.read)
-        return SearchSpace, (*parts[:2], dict(parts[2]), dict(parts[3]), parts[4])
+            return _again, (self.name, dict(self.scale), self.limits)
+        mappings = (dict(self.known), dict(self.known_scale))
+        own = (self.rules, self.finish, dict(self.supernet), self.read)
+        return SearchSpace, (self.decisions, self.graph, *mappings, *own)
 
     def decision(self, name: str) -> Decision:
         """The decision of that name. Raises ValueError with the nearest match."""
@@ -105,40 +119,79 @@ class SearchSpace:
         digest = hashlib.sha256(content.encode()).hexdigest()
         return Architecture(self.name, checked, self._literal(checked), digest)
 
+    # --- legality -------------------------------------------------------------------------------------------
+
+    @property
+    def every_rule(self) -> tuple[Rule, ...]:
+        """That the output is reached; the space's own rules; the limits."""
+        return (self._unreached, *self.rules, *self.limits)
+
+    def limited(self, *limits: Rule) -> SearchSpace:
+        """The space with further rules, which sampling, mutation and derivation honour."""
+        return replace(self, limits=(*self.limits, *limits))
+
+    def why_not(self, architecture: Architecture) -> str | None:
+        """Which rule an architecture breaks, in a sentence; None if it is legal."""
+        return next((why for rule in self.every_rule if (why := rule(architecture))), None)
+
+    def _unreached(self, architecture: Architecture) -> str | None:
+        try:
+            self.fill(architecture)
+        except ValueError as error:
+            return str(error)
+        return None
+
     def sample(self, rng: Random) -> Architecture:
-        """Every decision sampled uniformly."""
-        return self.architecture({decision.name: decision.sample(rng) for decision in self.decisions})
+        """Every decision sampled uniformly, among legal architectures.
+
+        Where draws hardly ever are legal, the closest of them is repaired step by step. Raises ValueError
+        that names the closest architecture found if there is no legal one.
+        """
+        closest: tuple[float, Architecture] | None = None
+        for _ in range(TRIES):
+            drawn = self.architecture({decision.name: decision.sample(rng) for decision in self.decisions})
+            if self.why_not(drawn) is None:
+                return drawn
+            distance = excess(self.every_rule, drawn)
+            if closest is None or distance < closest[0]:
+                closest = (distance, drawn)
+        assert closest is not None
+        return repaired(self, closest[1], order=lambda near: rng.sample(near, len(near)))
 
     def mutate(self, architecture: Architecture, rng: Random) -> Architecture:
-        """Elementary mutations until the canonical form changes.
+        """Elementary mutations until the canonical form changes; the child is legal.
 
-        Raises ValueError for a space of one network.
+        Raises ValueError if no chain of mutations leads to another legal network.
         """
         movable = [decision for decision in self.decisions if decision.size > 1]
-        if not movable:
-            raise ValueError(f"space {self.name!r} has one architecture only: nothing to mutate")
         choices = dict(architecture.choices)
-        for _ in range(1000):
+        for _ in range(TRIES if movable else 0):
             decision = rng.choice(movable)
             choices[decision.name] = decision.mutate(choices[decision.name], rng)
             child = self.architecture(choices)
-            if child.digest != architecture.digest:
+            if self.why_not(child) is not None:
+                choices = dict(architecture.choices)
+            elif child.digest != architecture.digest:
                 return child
-        raise ValueError(f"1,000 mutations did not change the network {architecture.literal!r}")
+        why = f"{TRIES:,} mutations led to no other legal network" if movable else "it is the only network"
+        raise ValueError(f"space {self.name!r}: {why} than {architecture.literal!r}")
 
     def cross(self, a: Architecture, b: Architecture, rng: Random) -> Architecture:
-        """Each decision from one parent or the other, with equal chance."""
-        return self.architecture({d.name: rng.choice((a, b)).choices[d.name] for d in self.decisions})
+        """Each decision from one parent or the other, with equal chance; a legal child, else parent `a`."""
+        for _ in range(TRIES):
+            child = self.architecture({d.name: rng.choice((a, b)).choices[d.name] for d in self.decisions})
+            if self.why_not(child) is None:
+                return child
+        return a
 
     def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
-        """The architectures one elementary mutation away, in a fixed order."""
-        for decision in self.decisions:
-            for value in decision.neighbours(architecture.choices[decision.name]):
-                yield self.architecture({**architecture.choices, decision.name: value})
+        """The legal architectures one elementary mutation away, in a fixed order."""
+        near = (self.architecture(choices) for choices in moves(self, architecture.choices))
+        return (each for each in near if self.why_not(each) is None)
 
     def project(self, scores: Mapping[str, Table]) -> Architecture:
-        """The best value of each decision under its table of scores (rows x options)."""
-        return self.architecture({d.name: d.project(scores[d.name]) for d in self.decisions})
+        """The best legal value of each decision under its table of scores (rows x options)."""
+        return best_legal(self, scores)
 
     def encode(self, architecture: Architecture) -> list[float]:
         """The one-hot tables of all decisions, one after the other."""
@@ -190,13 +243,22 @@ class SearchSpace:
             raise ValueError(
                 f"a literal of {self.name!r} has {len(self.decisions)} groups, got {len(groups)}: {text}"
             )
-        return self.architecture({d.name: _parse(d, g) for d, g in zip(self.decisions, groups, strict=True)})
+        found = self.architecture({d.name: _parse(d, g) for d, g in zip(self.decisions, groups, strict=True)})
+        broken = next((why for rule in self.rules if (why := rule(found))), None)
+        if broken:
+            raise ValueError(f"no architecture of {self.name!r}: {broken}")
+        return found
 
     # --- graphs ---------------------------------------------------------------------------------------------
 
     def fill(self, architecture: Architecture) -> Graph:
         """The filled graph, at the scale of this space."""
-        return self.graph.fill(architecture.choices)
+        filled = self.graph.fill(architecture.choices)
+        return self.finish(filled) if self.finish else filled
+
+    def network_digest(self, architecture: Architecture) -> str:
+        """Equal for architectures that are the same network up to isomorphism (`Graph.digest`)."""
+        return self.graph.fill(architecture.choices).digest()
 
     def resized(self, **scale: Any) -> SearchSpace:
         """The same space at another scale: channels, cells, classes, input, auxiliary ..."""
@@ -204,8 +266,10 @@ class SearchSpace:
 
 
 def space(address: str, **scale: Any) -> SearchSpace:
-    """The search space at `address` (a registered name or ``path/to/file.py:name``), made with `scale`.
+    """The search space at `address` (a registered name, ``path/to/file.py:name`` or ``path/to/space.yaml``),
+    made with `scale`.
 
+    Where strides would shrink the input to nothing, the first of them are dropped, and `notes` say so.
     Raises ValueError for a name or an argument that does not exist, with the nearest match.
     """
     build = SPACES.resolve(address)
@@ -213,11 +277,12 @@ def space(address: str, **scale: Any) -> SearchSpace:
     made = build(**arguments)
     if not isinstance(made, SearchSpace):
         raise ValueError(f"{address} must return a SearchSpace, not {type(made).__name__}")
-    return replace(made, name=address, scale=arguments)
+    graph, notes = fitted(made.graph)
+    return replace(made, graph=graph, name=address, scale=arguments, notes=(*made.notes, *notes))
 
 
-def _again(name: str, scale: Mapping[str, Any]) -> SearchSpace:
-    return space(name, **scale)
+def _again(name: str, scale: Mapping[str, Any], limits: tuple[Rule, ...]) -> SearchSpace:
+    return space(name, **scale).limited(*limits)
 
 
 def read(content: Mapping[str, Any]) -> Architecture:

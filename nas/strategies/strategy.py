@@ -96,7 +96,8 @@ class AskTell(Strategy):
     def __init__(self) -> None:
         self.told: list[tuple[Trial, Result | None]] = []
         self._known: dict[tuple[str, int | None], Result] = {}
-        self._digests: set[str] = set()
+        self._networks: dict[str, str] = {}  # an architecture's digest -> its network's
+        self._seen: set[str] = set()
         self._best: tuple[float, Architecture] | None = None
         self.replays: set[int] = set()  # numbers of the trials that repeat a known result
         self._in_a_row = 0  # of the last proposals, those that repeat a known result
@@ -113,15 +114,22 @@ class AskTell(Strategy):
         self.told.append((trial, result))
         if result is None:
             return
-        self._known[trial.architecture.digest, trial.epochs] = result
-        self._digests.add(trial.architecture.digest)
+        network = self._network(trial.architecture)
+        self._known[network, trial.epochs] = result
+        self._seen.add(network)
         value = result[self.objective]
         if self._best is None or value > self._best[0]:
             self._best = (value, trial.architecture)
 
     def seen(self, architecture: Architecture) -> bool:
-        """Whether an equal architecture has a result already."""
-        return architecture.digest in self._digests
+        """Whether the same network, up to isomorphism, has a result already."""
+        return self._network(architecture) in self._seen
+
+    def _network(self, architecture: Architecture) -> str:
+        found = self._networks.get(architecture.digest)
+        if found is None:
+            found = self._networks[architecture.digest] = self.task.space.network_digest(architecture)
+        return found
 
     def best(self) -> Architecture:
         if self._best is None:
@@ -150,7 +158,7 @@ class AskTell(Strategy):
 
     def _asked(self, trial: Trial) -> Result | None:
         """Count a proposal; the result that it repeats, if there is one."""
-        known = self._known.get((trial.architecture.digest, trial.epochs))
+        known = self._known.get((self._network(trial.architecture), trial.epochs))
         self._in_a_row = 0 if known is None else self._in_a_row + 1
         if known is not None:
             self.replays.add(trial.number)

@@ -1,92 +1,147 @@
-"""Mixture: the options of one node, mixed or selected. The plain, obviously right one."""
+"""Mixture and its kin: how the options of one node are mixed. The plain, obviously right formulation.
+
+Each is a callable of the node's inputs and of `weights`: scalars by decision, row and option.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nas.graph import Hole, Node, Option
+from nas.graph import Hole, Option
+from nas.network import Runner
 
 Weights = Mapping[str, Sequence[Sequence[Tensor]]]  # decision -> rows -> options -> a scalar
 Pick = tuple[tuple[Hole, int], ...]  # each hole of the node, and the index of the option in its decision
 
 
-class Mixture(nn.Module):
+class Options(nn.Module):
+    """The modules of one node, an option each, by `option_key`."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        for key, module in modules.items():
+            self.add_module(key, module)
+
+
+class Mixture:
     """All options of a node with holes: sum over options of (product of weights) x (that option's output).
 
-    Args:
-        picks: for each option, the holes and the index picked in each.
-        modules: the option's module, or None where there is no connection (``none``): its weight counts in
-            the softmax, its output is zero and is not computed.
-        keys: a name for each option, for the parameters.
+    `entries`: for each option that computes something, the holes and the index picked in each, and the
+    option. ``none`` has no entry: its weight counts in the softmax, its output is zero and is not computed.
     """
 
     mixed = True
 
-    def __init__(
-        self, picks: Sequence[Pick], modules: Sequence[nn.Module | None], keys: Sequence[str]
-    ) -> None:
-        super().__init__()
-        self.entries: list[tuple[Pick, nn.Module]] = []
-        for pick, module, key in zip(picks, modules, keys, strict=True):
-            if module is not None:
-                self.add_module(key, module)
-                self.entries.append((pick, module))
+    def __init__(self, entries: Sequence[tuple[Pick, Runner]]) -> None:
+        self.entries = entries
 
-    def forward(self, *inputs: Tensor, weights: Weights) -> Tensor:
-        """Inputs and output: (batch, channels, height, width). `weights`: scalars by decision, row and
-        option.
-        """
+    def __call__(self, *inputs: Tensor, weights: Weights) -> Tensor:
+        """Inputs and output: (batch, channels, height, width)."""
         total: Tensor | None = None
-        for pick, module in self.entries:
-            term = module(*inputs) * _product(pick, weights)
+        for pick, option in self.entries:
+            term = run(option, inputs, weights) * product_of(pick, weights)
             total = term if total is None else total + term
         assert total is not None
         return total
 
 
-class Gate(nn.Module):
+class Gate:
     """A node that is there with the weight of one option: its output times that weight (`when`)."""
 
     mixed = True
 
-    def __init__(self, module: nn.Module, when: Hole, index: int) -> None:
-        super().__init__()
-        self.module = module
-        self.pick: Pick = ((when, index),)
+    def __init__(self, runner: Runner, pick: Pick) -> None:
+        self.runner = runner
+        self.pick = pick
 
-    def forward(self, *inputs: Tensor, weights: Weights) -> Tensor:
-        mixed = isinstance(self.module, Mixture)
-        output: Tensor = self.module(*inputs, weights=weights) if mixed else self.module(*inputs)
-        return output * _product(self.pick, weights)
+    def __call__(self, *inputs: Tensor, weights: Weights) -> Tensor:
+        return run(self.runner, inputs, weights) * product_of(self.pick, weights)
 
 
-class Join(nn.Module):
-    """A sum, mean or concatenation as a module, so that a gate can hold it."""
+class Masked:
+    """A choice of width, softly: channel c has the weight of all widths above c (FBNetV2, Wan et al. 2020).
 
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
+    `own`: the node itself chooses its width; otherwise it keeps the channels of a node that does, and only
+    those without any weight are closed again (a batch norm gives them a value).
+    """
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        joined: Tensor = self.function(*inputs)
-        return joined
+    mixed = True
+
+    def __init__(self, runner: Runner, hole: Hole, sizes: Sequence[int], *, own: bool) -> None:
+        self.runner = runner
+        self.hole = hole
+        self.below = [[float(c < size) for c in range(max(sizes))] for size in sizes]  # options x channels
+        self.own = own
+
+    def __call__(self, *inputs: Tensor, weights: Weights) -> Tensor:
+        output = run(self.runner, inputs, weights)
+        row = torch.stack(list(weights[self.hole.decision][self.hole.row]))
+        mask = row @ torch.tensor(self.below, dtype=row.dtype, device=row.device)
+        if not self.own:
+            mask = (mask > 0).to(output.dtype)
+        return output * mask.reshape(1, -1, *[1] * (output.dim() - 2))
 
 
-def _product(pick: Pick, weights: Weights) -> Tensor:
+class Either:
+    """An operation with one form where the width stays and another where it changes, both mixed.
+
+    `pairs`: the options (of the width before, of the width after) that are equal widths.
+    """
+
+    mixed = True
+
+    def __init__(
+        self, same: Runner, changed: Runner, holes: tuple[Hole, Hole], pairs: Sequence[tuple[int, int]]
+    ) -> None:
+        self.same = same
+        self.changed = changed
+        self.holes = holes
+        self.pairs = pairs
+
+    def __call__(self, *inputs: Tensor, weights: Weights) -> Tensor:
+        before, after = (weights[hole.decision][hole.row] for hole in self.holes)
+        equal = torch.stack([before[i] * after[j] for i, j in self.pairs]).sum()
+        total = sum(before[1:], before[0]) * sum(after[1:], after[0])
+        same, changed = self.same(*inputs), self.changed(*inputs)
+        return equal * same + (total - equal) * changed[:, : same.shape[1]]
+
+
+class LooseEnds:
+    """A concatenation of loose ends, softly: each input times the chance that no other reader is there.
+
+    `readers`: for each input, the presence of each other reader: the picks of which one holds. An empty pick
+    always holds.
+    """
+
+    mixed = True
+
+    def __init__(self, readers: Sequence[Sequence[Sequence[Pick]]]) -> None:
+        self.readers = readers
+
+    def __call__(self, *inputs: Tensor, weights: Weights) -> Tensor:
+        free = []
+        for value, readers in zip(inputs, self.readers, strict=True):
+            for presence in readers:
+                value = value * (1 - sum(product_of(pick, weights) if pick else 1 for pick in presence))
+            free.append(value)
+        return torch.cat(free, dim=1)
+
+
+def run(runner: Runner, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
+    """Call a runner, with the weights if it mixes."""
+    return runner(*inputs, weights=weights) if getattr(runner, "mixed", False) else runner(*inputs)
+
+
+def product_of(pick: Pick, weights: Weights) -> Tensor:
+    """The product of the weights of the picked options."""
     first, *rest = [weights[hole.decision][hole.row][index] for hole, index in pick]
     return torch.stack([first, *rest]).prod() if rest else first
 
 
 def option_key(op: str, attrs: Mapping[str, Option]) -> str:
     """A name for an option that can be part of a parameter's name."""
-    parts = [op, *(f"{name}_{value}" for name, value in attrs.items())]
-    return "-".join(parts).replace(".", "_").replace("/", "_")
-
-
-def hole_attributes(node: Node) -> dict[str, Hole]:
-    """The attributes of the node that are holes."""
-    return {name: value for name, value in node.attrs if isinstance(value, Hole)}
+    parts = [op.rpartition("/")[2], *(f"{name}_{value}" for name, value in attrs.items())]
+    return "-".join(parts).replace(".", "_").replace(":", "_")

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 
+import torch
 from torch import Tensor, nn
 
-from nas.graph import JOINS, Graph, Hole, Node, Option
-from nas.network import JOIN_FUNCTIONS, Network, Step, build_option
+from nas.graph import JOINS, Graph, Hole, Node, Option, Scalar
+from nas.network import JOIN_FUNCTIONS, Network, Program, Runner, build_option
+from nas.primitives.layers import LayerNorm
 from nas.search_space import Architecture, SearchSpace
-from nas.supernet.mixture import Gate, Join, Mixture, Pick, hole_attributes, option_key
+from nas.supernet.elastic import Columns, Sliced, names
+from nas.supernet.mixture import (
+    Either,
+    Gate,
+    LooseEnds,
+    Masked,
+    Mixture,
+    Options,
+    Pick,
+    option_key,
+)
 
-PATHS_KEPT = 256  # programs of paths that are kept for the next call
+PROGRAMS_KEPT = 256  # programs of paths that are kept for the next call
+Attributes = Mapping[str, Scalar]
 
 
 class Supernet(Network):
@@ -23,100 +37,344 @@ class Supernet(Network):
         space: its graph is run without being filled.
         affine, pool_norm: as for `Network`; by default what the space's paper uses while searching.
 
-    Raises ValueError if the space has choices of width: a mixture of widths has no one set of weights.
+    Options of a width, and sliced options of an attribute, share one widest tensor. A path takes its part of
+    it and runs at its own shapes. A soft choice of width runs the widest and masks channels.
     """
 
     def __init__(
         self, space: SearchSpace, *, affine: bool | None = None, pool_norm: bool | None = None
     ) -> None:
         self.space = space
+        self._open = {node.name: node for node in space.graph.nodes}
+        self._width_holes = _width_holes(space.graph)
+        self._elastic = sorted({h.decision for h in self._width_holes.values() if h is not None})
+        self._widest = self._widths(space.graph)
+        self._programs: OrderedDict[object, Program] = OrderedDict()
+        self._widened: set[tuple[str, str]] = set()  # operations made for one channel more, for both forms
+        self._warned = False
         published = space.supernet
         super().__init__(
             space.graph,
             affine=published.get("affine", True) if affine is None else affine,
             pool_norm=published.get("pool_norm", False) if pool_norm is None else pool_norm,
         )
-        self._paths: OrderedDict[str, tuple[list[Step], int]] = OrderedDict()
 
     def forward(self, x: Tensor, weights: Mapping[str, Tensor] | Architecture) -> Tensor:  # type: ignore[override]
         """Logits (batch, classes) of x (batch, channels, height, width).
 
         `weights`: a table (rows, options) for each decision mixes every option by its entry; an
-        `Architecture` runs that path alone, and costs one path.
-        """
-        if isinstance(weights, Architecture):
-            steps, output = self._path(weights)
-            return self._execute(steps, x)[output]
-        scalars = {name: [row.unbind(0) for row in table.unbind(0)] for name, table in weights.items()}
-        missing = [decision.name for decision in self.space.decisions if decision.name not in scalars]
-        if missing:
-            raise ValueError(f"weights lack a table for the decision {missing[0]!r}")
-        return self._execute(self._inference, x, scalars)[self._places[self.graph.output]]
+        `Architecture` runs that path alone, and costs one path. A hard table (0 and 1) of a width runs at
+        that width; a soft one masks channels, which is exact only where no operation's inner width or
+        normalisation follows its channels: then there is one warning.
 
-    def _path(self, architecture: Architecture) -> tuple[list[Step], int]:
-        found = self._paths.get(architecture.literal)
+        Raises ValueError if a table is missing, or soft where the wiring decides widths (`finish`).
+        """
+        if not isinstance(weights, Architecture):
+            missing = [d.name for d in self.space.decisions if d.name not in weights]
+            if missing:
+                raise ValueError(f"weights lack a table for the decision {missing[0]!r}")
+            if self.space.finish is None:
+                scalars = {
+                    name: [row.unbind(0) for row in table.unbind(0)] for name, table in weights.items()
+                }
+                program = self._mixed(weights)
+                return self._execute(program.inference, x, scalars)[program.output]
+            weights = self._hard(weights)
+        program = self.path(weights)
+        return self._execute(program.inference, x)[program.output]
+
+    # --- programs -------------------------------------------------------------------------------------------
+
+    def path(self, architecture: Architecture) -> Program:
+        """The program of one architecture, at its own shapes."""
+
+        def make() -> Program:
+            filled = self.space.fill(architecture)
+            return self._compile(filled, self._runners(filled))
+
+        return self._kept(architecture.literal, make)
+
+    def state_of(self, architecture: Architecture) -> dict[str, Tensor]:
+        """The tensors with which a `Network` of the filled graph computes what the path computes."""
+        state: dict[str, Tensor] = {}
+        for name, run in self._runners(self.space.fill(architecture)).items():
+            held = run.tensors() if isinstance(run, Sliced) else {}
+            if isinstance(run, nn.Module):
+                held = run.state_dict(keep_vars=True)
+            state |= {f"{name}.{key}": tensor for key, tensor in held.items()}
+        return state
+
+    def _kept(self, key: object, make: Callable[[], Program]) -> Program:
+        found = self._programs.get(key)
         if found is None:
-            graph = self.space.fill(architecture)
-            steps, places = self._compile(graph)
-            found = self._paths[architecture.literal] = (steps, places[graph.output])
-            if len(self._paths) > PATHS_KEPT:
-                self._paths.popitem(last=False)
-        self._paths.move_to_end(architecture.literal)
+            found = self._programs[key] = make()
+            if len(self._programs) > PROGRAMS_KEPT:
+                self._programs.popitem(last=False)
+        self._programs.move_to_end(key)
         return found
 
-    def _channels(self, node: Node, channels: dict[str, int]) -> int:
-        if isinstance(node.out, Hole):
-            raise ValueError(
-                f"node {node.name!r} chooses its width: search this space with paths trained on their own"
+    def _mixed(self, weights: Mapping[str, Tensor]) -> Program:
+        """The program for tables: at the widths that they choose, or at the widest if they are soft."""
+        if not self._elastic:
+            return self._program
+        flat = torch.cat([weights[name].detach().reshape(-1) for name in self._elastic]).tolist()
+        if any(weight not in (0.0, 1.0) for weight in flat):
+            self._warn()
+            return self._program
+        tables = {name: weights[name].tolist() for name in self._elastic}
+        picked = {name: self.space.decision(name).project(table) for name, table in tables.items()}
+        key = tuple(picked.items())
+
+        def make() -> Program:
+            sized = [
+                node._replace(out=int(dict(picked[node.out.decision])[node.out.row]))
+                if isinstance(node.out, Hole)
+                else node
+                for node in self.graph.nodes
+            ]
+            graph = Graph(sized, input=self.graph.input, auxiliary=self.graph.auxiliary)
+            return self._compile(graph, self._runners(graph, mixed=True))
+
+        return self._kept(key, make)
+
+    def _hard(self, weights: Mapping[str, Tensor]) -> Architecture:
+        tables = {d.name: weights[d.name].tolist() for d in self.space.decisions}
+        choices = {d.name: d.project(tables[d.name]) for d in self.space.decisions}
+        for decision in self.space.decisions:
+            if decision.mask(choices[decision.name]) != tables[decision.name]:
+                raise ValueError(
+                    f"the wiring of {self.space.name!r} decides its widths, so its options cannot be mixed: "
+                    f"give an architecture (a path), or a table of 0 and 1 for {decision.name!r}"
+                )
+        return self.space.architecture(choices)
+
+    def _warn(self) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        inexact = sorted(name for name in self.nodes if self._follows(name))
+        if inexact:
+            warnings.warn(
+                f"a soft choice of width masks channels; in {len(inexact)} nodes ({inexact[0]} ...) an inner "
+                "width or a normalisation follows the channels, so the mixture is no exact sum of its options; "
+                "paths are exact",
+                stacklevel=3,
             )
-        return super()._channels(node, channels)
+
+    def _follows(self, name: str) -> bool:
+        """Whether an operation behind a choice of width is not its wider self with closed channels."""
+        node = self._open[name]
+        if self._width_holes[node.inputs[0]] is None and self._width_holes[name] is None:
+            return False
+        if any(isinstance(m, nn.GroupNorm | nn.LayerNorm | LayerNorm) for m in self.nodes[name].modules()):
+            return True
+        c_in, c_out = self._widest[node.inputs[0]], self._widest[name]
+        small = [min(self._sizes(each) or [self._widest[each]]) for each in (node.inputs[0], name)]
+        for op, attrs in self._options(node):
+            narrow = self._template(op, node, attrs, *small)
+            wide = dict(self._template(op, node, attrs, c_in, c_out).named_parameters())
+            for key, tensor in narrow.named_parameters():
+                sizes = zip(tensor.shape, wide[key].shape, strict=True) if key in wide else []
+                if any(a != b and (a, b) not in ((small[0], c_in), (small[1], c_out)) for a, b in sizes):
+                    return True
+        return False
+
+    # --- building -------------------------------------------------------------------------------------------
+
+    def _own_width(self, node: Node) -> int | None:
+        if isinstance(node.out, Hole):
+            return max(int(option) for option in self.space.decision(node.out.decision).options)
+        return super()._own_width(node)
+
+    def _sizes(self, name: str) -> list[int]:
+        """The widths that a node's value may have by a decision; empty if none decides."""
+        hole = self._width_holes[name]
+        return [] if hole is None else [int(o) for o in self.space.decision(hole.decision).options]
 
     def _build(self, node: Node, c_in: int, c_out: int) -> nn.Module:
         """The module of a node, with every option that its holes allow."""
-        holes = hole_attributes(node)
-        if not isinstance(node.op, Hole) and not holes:
-            return self._option(str(node.op), {}, node, c_in, c_out)
-        asked = [*([node.op] if isinstance(node.op, Hole) else []), *holes.values()]
-        picks: list[Pick] = []
-        modules: list[nn.Module | None] = []
-        keys: list[str] = []
-        for indices in product(*(range(len(self.space.decision(hole.decision).options)) for hole in asked)):
-            values = [self.space.decision(h.decision).options[i] for h, i in zip(asked, indices, strict=True)]
-            op = str(values[0] if isinstance(node.op, Hole) else node.op)
-            attrs = dict(zip(holes, values[len(values) - len(holes) :], strict=True))
-            picks.append(tuple(zip(asked, indices, strict=True)))
-            modules.append(None if op == "none" else self._option(op, attrs, node, c_in, c_out))
-            keys.append(option_key(op, attrs))
-        return Mixture(picks, modules, keys)
+        wholes = {}
+        for op, attrs in self._options(node):
+            key = self._key(node, op, attrs)
+            if key not in wholes:
+                widest = {**attrs, **self._widest_slices(node)}
+                wholes[key] = self._whole(op, node, widest, c_in, c_out)
+        return wholes[""] if "" in wholes else Options(wholes)
 
-    def _option(self, op: str, attrs: Mapping[str, Option], node: Node, c_in: int, c_out: int) -> nn.Module:
+    def _options(self, node: Node) -> Iterator[tuple[str, dict[str, Scalar]]]:
+        """Every operation that a node may be, with its attributes; never ``none``."""
+        for op, attrs, _ in self._picks(node):
+            yield op, attrs
+
+    def _picks(self, node: Node) -> Iterator[tuple[str, dict[str, Scalar], Pick]]:
+        """Every operation that the holes of a node's op and attributes allow, and the options picked."""
+        holes = {name: value for name, value in node.attrs if isinstance(value, Hole)}
         fixed = {name: value for name, value in node.attrs if not isinstance(value, Hole)}
-        plain = node._replace(attrs=tuple(sorted({**fixed, **attrs}.items())))
-        return build_option(op, plain, c_in, c_out, affine=self.affine, pool_norm=self.pool_norm)
+        asked = [*([node.op] if isinstance(node.op, Hole) else []), *holes.values()]
+        options = [self.space.decision(hole.decision).options for hole in asked]
+        for indices in product(*(range(len(each)) for each in options)):
+            values: list[Option] = [each[i] for each, i in zip(options, indices, strict=True)]
+            op = str(values.pop(0)) if isinstance(node.op, Hole) else node.op
+            if op != "none":
+                attrs = {**fixed, **dict(zip(holes, values, strict=True))}
+                yield op, attrs, tuple(zip(asked, indices, strict=True))
 
-    def _runner(self, node: Node) -> Callable[..., Tensor]:
-        if node.when is None:
-            return super()._runner(node)
-        module = Join(JOIN_FUNCTIONS[str(node.op)]) if node.op in JOINS else self.nodes[node.name]
-        index = self.space.decision(node.when.decision).options.index(node.when.option)
-        return Gate(module, node.when, index)
+    def _key(self, node: Node, op: str, attrs: Attributes) -> str:
+        """The name of an option within its node; empty if the node has one operation only."""
+        chosen = {
+            name: attrs[name]
+            for name, value in self._open[node.name].attrs
+            if isinstance(value, Hole) and not value.sliced
+        }
+        return option_key(op, chosen) if chosen or isinstance(self._open[node.name].op, Hole) else ""
 
-    def _compile(self, graph: Graph) -> tuple[list[Step], dict[str, int]]:
-        """The program of the unfilled graph, or of a path: then each mixture stands for the module of its
-        option.
+    def _widest_slices(self, node: Node) -> dict[str, Scalar]:
+        """The largest option of every sliced attribute."""
+        sliced = {name: h for name, h in self._open[node.name].attrs if isinstance(h, Hole) and h.sliced}
+        return {name: max(self.space.decision(h.decision).options) for name, h in sliced.items()}
+
+    def _whole(self, op: str, node: Node, attrs: Attributes, c_in: int, c_out: int) -> nn.Module:
+        """The widest form of an operation. Where its form depends on whether the width changes, the form that
+        has the parameters of both: then it is made for one channel more than there are.
         """
-        if graph is self.graph:
-            return super()._compile(graph)
-        unfilled = {node.name: node for node in self.graph.nodes}
-        mixtures, self.nodes = self.nodes, {**self.nodes}
+        plain = node._replace(attrs=tuple(sorted(attrs.items())))
+        forms, extra = self._forms(op, node, attrs), 0
+        if len(forms) > 1 and not frozenset.union(*forms) <= names(
+            self._template(op, node, attrs, c_in, c_out)
+        ):
+            extra = 1
+            self._widened.add((node.name, op))
+        return build_option(op, plain, c_in, c_out + extra, affine=self.affine, pool_norm=self.pool_norm)
+
+    def _forms(self, op: str, node: Node, attrs: Attributes) -> set[frozenset[str]]:
+        """The forms (names of tensors) that an operation takes over its choices of width."""
+        before, after = self._sizes(node.inputs[0]), self._sizes(node.name)
+        if not before and not after:
+            return set()
+        if self._width_holes[node.inputs[0]] == self._width_holes[node.name]:
+            pairs = [(size, size) for size in before]
+        else:
+            pairs = list(
+                product(before or [self._widest[node.inputs[0]]], after or [self._widest[node.name]])
+            )
+        some = {(a == b): (a, b) for a, b in pairs}  # one pair of equal and one of unequal widths
+        return {names(self._template(op, node, attrs, *pair)) for pair in some.values()}
+
+    def _template(self, op: str, node: Node, attrs: Attributes, c_in: int, c_out: int) -> nn.Module:
+        plain = node._replace(attrs=tuple(sorted(attrs.items())))
+        with torch.device("meta"):
+            return build_option(op, plain, c_in, c_out, affine=self.affine, pool_norm=self.pool_norm)
+
+    # --- runners --------------------------------------------------------------------------------------------
+
+    def _runners(self, graph: Graph, *, mixed: bool = False) -> dict[str, Runner]:
+        """What computes each node of the unfilled graph, of one with its widths filled (`mixed`), or of a
+        path.
+        """
+        widths = self._widths(graph)
+        columns = self._columns(graph)
+        runs: dict[str, Runner] = {}
+        for node in graph.nodes[1:]:
+            run: Runner
+            if node.loose:
+                run = LooseEnds([self._presences(graph, name, node.name) for name in node.inputs])
+            elif node.op in JOINS:
+                run = JOIN_FUNCTIONS[str(node.op)]
+            else:
+                source = node.inputs[0]
+                run = self._operation(node, widths[source], widths[node.name], columns.get(source))
+            runs[node.name] = self._gated(node, run, soft=graph is self.graph, mixed=mixed)
+        return runs
+
+    def _operation(self, node: Node, c_in: int, c_out: int, columns: Columns | None) -> Runner:
+        entries = []
+        for op, attrs, pick in self._picks(node):
+            run = self._option(node, op, attrs, (c_in, c_out), columns)
+            if isinstance(node.out, Hole):
+                run = self._either(node, op, attrs, run)
+            entries.append((pick, run))
+        if len(entries) == 1 and not entries[0][0]:
+            return entries[0][1]
+        return Mixture(entries)
+
+    def _option(
+        self, node: Node, op: str, attrs: Attributes, width: tuple[int, int], columns: Columns | None
+    ) -> Runner:
+        """One operation at its own shape: the widest module itself, or a part of it."""
+        key = self._key(node, op, attrs)
+        whole = self.nodes[node.name].get_submodule(key) if key else self.nodes[node.name]
+        full = (self._widest[node.inputs[0]], self._widest[node.name])
+        slices = {name: attrs[name] for name in self._widest_slices(node)}
+        widest = width == full and slices == self._widest_slices(node)
+        if widest and (node.name, op) not in self._widened:
+            return whole
         try:
-            for node in graph.nodes:
-                module = mixtures.get(node.name)
-                if isinstance(module, Mixture):
-                    holes = hole_attributes(unfilled[node.name])
-                    filled = {name: value for name, value in node.attrs if name in holes}
-                    attrs = {name: value for name, value in filled.items() if not isinstance(value, Hole)}
-                    self.nodes[node.name] = module.get_submodule(option_key(str(node.op), attrs))
-            return super()._compile(graph)
-        finally:
-            self.nodes = mixtures
+            return Sliced(self._template(op, node, attrs, *width), whole, columns)
+        except ValueError as error:
+            raise ValueError(f"node {node.name!r}, operation {op!r}: {error}") from error
+
+    def _either(self, node: Node, op: str, attrs: Attributes, run: Runner) -> Runner:
+        """For a soft width: both forms of an operation that has another one where the width changes."""
+        before, after = self._width_holes[node.inputs[0]], self._width_holes[node.name]
+        if before is None or after is None or len(self._forms(op, node, attrs)) < 2:
+            return run
+        key = self._key(node, op, attrs)
+        whole = self.nodes[node.name].get_submodule(key) if key else self.nodes[node.name]
+        first, second = self._sizes(node.inputs[0]), self._sizes(node.name)
+        pairs = [(i, j) for i, a in enumerate(first) for j, b in enumerate(second) if a == b]
+        return Either(run, whole, (before, after), pairs)
+
+    def _gated(self, node: Node, run: Runner, *, soft: bool, mixed: bool) -> Runner:
+        """With the weight of the node's width, and of its presence."""
+        hole = self._width_holes[node.name]
+        own = self._open[node.name].out
+        if soft and hole is not None and node.op not in JOINS:
+            run = Masked(run, hole, self._sizes(node.name), own=isinstance(own, Hole))
+        elif mixed and isinstance(own, Hole):
+            index = self.space.decision(own.decision).options.index(node.out)
+            run = Gate(run, ((own, index),))
+        if node.when is not None:
+            index = self.space.decision(node.when.decision).options.index(node.when.option)
+            run = Gate(run, ((node.when, index),))
+        return run
+
+    def _columns(self, graph: Graph) -> dict[str, Columns | None]:
+        """Which channels of the supernet's value a path's value has, behind loose ends."""
+        columns: dict[str, Columns | None] = {}
+        for node in graph.nodes[1:]:
+            whole = self._open[node.name]
+            if whole.loose and not node.loose:
+                starts, start = {}, 0
+                for name in whole.inputs:
+                    starts[name] = start
+                    start += self._widest[name]
+                there = [torch.arange(self._widest[n]) + starts[n] for n in node.inputs]
+                columns[node.name] = Columns(torch.cat(there), start)
+            elif node.op != "concat" and node.out is None:
+                columns[node.name] = columns.get(node.inputs[0])
+        return columns
+
+    def _presences(self, graph: Graph, name: str, concat: str) -> list[list[Pick]]:
+        """For each node but `concat` that reads `name`: the picks with which it is there."""
+        found = []
+        for reader in graph.nodes:
+            if name in reader.inputs and reader.name != concat:
+                fixed: Pick = ()
+                if reader.when is not None:
+                    options = self.space.decision(reader.when.decision).options
+                    fixed = ((reader.when, options.index(reader.when.option)),)
+                found.append([(*fixed, *pick) for _, _, pick in self._picks(reader)])
+        return found
+
+
+def _width_holes(graph: Graph) -> dict[str, Hole | None]:
+    """For each node, the hole that decides the channels of its value; None if they are fixed."""
+    holes: dict[str, Hole | None] = {}
+    for node in graph.nodes:
+        if isinstance(node.out, Hole):
+            holes[node.name] = node.out
+        elif node.out is not None or not node.inputs or node.op == "concat":
+            holes[node.name] = None
+        else:
+            holes[node.name] = holes[node.inputs[0]]
+    return holes
