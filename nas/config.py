@@ -17,10 +17,11 @@ import yaml
 from pydantic import Field
 
 from nas.budget import Budget
+from nas.constraints import RULES, limits, parted
 from nas.data import DATA, defaults
-from nas.registry import unknown
+from nas.registry import absolute, unknown
 from nas.run import read_yaml
-from nas.search_space import SPACES
+from nas.search_space.space import SPACES, split, structure
 from nas.signature import Errors, bind, parameters
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -145,19 +146,27 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     given = _known(check, merge(*layers), ("command", "recipe", "budget", *SECTIONS, *parameters(settings)))
     data, base, recipe_name = _data(check, given, foreign_data)
     sections = ("space", "strategy", "evaluator", "executor")
-    names = [str(given.get(section, {}).get("name", NAMED[section])) for section in sections]
+    named = [str(given.get(section, {}).get("name", NAMED[section])) for section in sections]
+    names = [str(check.attempt(absolute, name)) for name in named]
     space_name, strategy_name, evaluator_name, executor_name = names
     build = check.attempt(SPACES.resolve, space_name)
     strategy = check.attempt(STRATEGIES.resolve, strategy_name)
     evaluator = check.attempt(EVALUATORS.resolve, evaluator_name)
     executor = check.attempt(EXECUTORS.resolve, executor_name)
     published = SPACES.facts(space_name).get("network", {}) if build else {}
-    searched = _section(given, "space", base, space_name)
+    searched, bounds = parted(_section(given, "space", base, space_name))
+    own = _scale(check, build, {**split(space_name)[1], **searched}, "space")
     sized = {**published, **_section(given, "network", base, space_name)}
+    for key, value in (structure(build, own) if own else {}).items():
+        if sized.setdefault(key, value) != value:
+            check.errors.append(
+                f"network.{key} = {sized[key]!r} makes other decisions than space.{key} = {value!r}: found "
+                "architectures would not fit; leave it out"
+            )
     resolved = {
         "command": "search",
         "recipe": recipe_name,
-        "space": {"name": space_name, **_scale(check, build, searched, "space")},
+        "space": {"name": split(space_name)[0], **own, **_limits(check, bounds)},
         "network": _scale(check, build, sized, "network"),
         "strategy": {
             "name": strategy_name,
@@ -203,6 +212,7 @@ def resolve_training(
         published = SPACES.facts(what["space"]).get("network", {})
         sized = {
             **published,
+            **split(what["space"])[1],
             **_section({}, "network", base, what["space"]),
             **own_scale,
             **given.get("network", {}),
@@ -296,6 +306,15 @@ def _section(given: Layer, section: str, base: Layer, name: str) -> dict[str, An
     found = merge(base.get(section, {}).get(name, {}), given.get(section, {}))
     found.pop("name", None)
     return found
+
+
+def _limits(check: _Check, given: Layer) -> dict[str, Any]:
+    """The limits of section ``space`` that are set."""
+    bound = check.bind(limits, given, "space")
+    if bound.get("rule") is not None:
+        bound["rule"] = check.attempt(absolute, bound["rule"])
+        check.attempt(RULES.resolve, str(bound["rule"]))
+    return {key: value for key, value in bound.items() if value is not None}
 
 
 def _scale(check: _Check, build: Any, given: Layer, where: str) -> dict[str, Any]:

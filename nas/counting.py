@@ -8,6 +8,8 @@ Products between activations (attention) are counted apart.
 from __future__ import annotations
 
 import copy
+import statistics
+import time
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,7 +18,7 @@ import torch
 from torch import nn
 
 from nas.graph import JOINS, Graph, Shape
-from nas.primitives import Primitive, resolve
+from nas.primitives import resolve
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,14 @@ def _node_cost(
     affine = given.pop("affine", affine)
     primitive.check(shape[0], out, stride, size=min(shape[1:]), **given)
     if primitive.cost is None:
-        return _measured(primitive, shape, out, stride, affine, attrs)
+        return _measured(op, shape, out, stride, affine, attrs)
     tally = primitive.tally(*shape, out, stride, affine, **given)
     return tally.params, tally.macs, tally.attention, (tally.c, tally.h, tally.w)
 
 
 @lru_cache(maxsize=4096)
 def _measured(
-    primitive: Primitive,
+    op: str,
     shape: Shape,
     out: int,
     stride: int,
@@ -101,6 +103,7 @@ def _measured(
     attrs: tuple[tuple[str, Any], ...],
 ) -> tuple[int, int, int, Shape]:
     """The cost of a module without a closed form: built on the meta device, counted and run there."""
+    primitive = resolve(op)
     given = {name: value for name, value in attrs if name != "affine"}
     with torch.device("meta"):
         module = primitive(shape[0], out, stride, affine, **given).eval()
@@ -124,3 +127,18 @@ def module_cost(module: nn.Module, *, input: Shape) -> Cost:
     between = sum(n for op, n in counts.items() if any(word in op for word in ("bmm", "attention")))
     params = sum(p.numel() for p in module.parameters() if p.requires_grad)
     return Cost(params, sum(counts.values()) - between, between)
+
+
+def latency(module: nn.Module, *, input: Shape, repeats: int = 20) -> float:
+    """Median milliseconds of one forward pass of one example, after warming up, where the module is."""
+    place = next((p.device for p in module.parameters()), torch.device("cpu"))
+    example = torch.randn(1, *input, device=place)
+    times = []
+    with torch.no_grad():
+        for _ in range(repeats + 3):
+            start = time.perf_counter()
+            module(example)
+            if place.type == "cuda":
+                torch.cuda.synchronize(place)
+            times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times[3:])

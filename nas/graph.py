@@ -29,13 +29,19 @@ class Hole(NamedTuple):
 
     `option` is used in `Node.when` alone: the node exists if the row is kept with exactly that option.
     `sliced`, in `Node.attrs`: in a supernet the options share one tensor, of which each takes a part (kernel,
-    expansion, heads). The options of `Node.out` always do.
+    expansion, heads). The options of `Node.out` always do; there an option times `times` is the number of
+    channels, so that options may be multipliers and a choice of width means the same at every scale.
     """
 
     decision: str
     row: int = 0
     option: Option | None = None
     sliced: bool = False
+    times: int = 1
+
+    def channels(self, option: Option) -> int:
+        """The channels that `option` of a width means."""
+        return max(1, round(float(option) * self.times))
 
 
 class Node(NamedTuple):
@@ -269,7 +275,10 @@ def _fill_scalars(
 ) -> tuple[int | None, tuple[tuple[str, Scalar | Hole], ...], bool]:
     """`out` and `attrs` with their holes filled, and whether every row asked is kept."""
     filled = tuple((k, picked[v.decision].get(v.row)) if type(v) is Hole else (k, v) for k, v in attrs)
-    width = picked[out.decision].get(out.row) if type(out) is Hole else out
+    width: int | Hole | None = out
+    if type(out) is Hole:
+        option = picked[out.decision].get(out.row)
+        width = None if option is None else out.channels(option)
     known = all(value is not None for _, value in filled) and (width is not None or out is None)
     return width, filled, known  # type: ignore[return-value]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from nas import hand_designed
 from nas.budget import Budget
+from nas.constraints import constrained, parted
 from nas.counting import Cost, cost
 from nas.data import Dataset
 from nas.data.batches import Augment, Examples
@@ -72,11 +73,8 @@ class Search:
     board: Any = None
 
     def __post_init__(self) -> None:
-        section = dict(self.config["space"])
-        name = section.pop("name")
-        facts = {"classes": len(self.data.classes), "input": self.data.input} if self.data else {}
-        self.space: SearchSpace = space(name, **section, **facts)
-        self.network_scale = {**self.config["network"], **facts}
+        self.network_scale = {**self.config["network"], **_shape(self.data)}
+        self.space: SearchSpace = searched_space(self.config, self.data)
         strategy = dict(self.config["strategy"])
         self.strategy: Strategy = STRATEGIES.resolve(strategy.pop("name"))(**strategy)
         self.budget = Budget.parse(self.config["budget"])
@@ -317,24 +315,35 @@ def begin(config: Config, folder: Path, *, data: Dataset | None = None) -> Run:
     if config["command"] == "search":
         _check_scales(config, data)
     elif data is not None:
-        shape = {"classes": len(data.classes), "input": data.input}
-        from_config(config["what"]).cost(**config["network"], **shape)
+        from_config(config["what"]).cost(**config["network"], **_shape(data))
     return Run.create(folder, config, environment(**facts_of(config, data)))
 
 
+def _shape(data: Dataset | None) -> dict[str, Any]:
+    return {"classes": len(data.classes), "input": data.input} if data else {}
+
+
+def searched_space(config: Config, data: Dataset | None) -> SearchSpace:
+    """The space of a search at its own scale, with the limits on what may be found."""
+    section, given = parted(config["space"])
+    made = space(section.pop("name"), **section, **_shape(data))
+    return constrained(made, given, scale={**config["network"], **_shape(data)})
+
+
 def _check_scales(config: Config, data: Dataset | None) -> None:
-    """Cost an architecture at both scales, which needs no module: illegal sizes show here."""
-    facts = {"classes": len(data.classes), "input": data.input} if data else {}
-    section = dict(config["space"])
-    name = section.pop("name")
-    for where, scale in (("space", section), ("network", config["network"])):
-        try:
-            made = space(name, **scale, **facts)
-            cost(made.fill(made.sample(generator("check"))))
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-        if where == "space" and made.graph.auxiliary:
-            raise ValueError("space.auxiliary is for training found networks: set network.auxiliary")
+    """Cost an architecture at both scales, which needs no module: illegal sizes and limits show here."""
+    try:
+        made = searched_space(config, data)
+        sampled = made.sample(generator("check"))
+        cost(made.fill(sampled))
+    except ValueError as error:
+        raise ValueError(f"space: {error}") from error
+    if made.graph.auxiliary:
+        raise ValueError("space.auxiliary is for training found networks: set network.auxiliary")
+    try:
+        cost(space(made.name, **{**config["network"], **_shape(data)}).fill(sampled))
+    except ValueError as error:
+        raise ValueError(f"network: {error}") from error
 
 
 def proceed(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas import hand_designed
 from nas.graph import Shape
+from nas.registry import absolute
 from nas.run import BEST, CHECKPOINT, CONFIG, check_run, events, read_environment, read_yaml
 from nas.search_space import SPACES, Architecture, SearchSpace, read, space
 
@@ -94,15 +95,15 @@ def identify(what: str) -> Subject:
     path = Path(what)
     if path.is_dir():
         return _of_run(path)
-    if path.suffix in (".yaml", ".yml"):
+    if path.suffix in (".yaml", ".yml") and not re.search(r"\.ya?ml(\?[^:|]*)?:", what):
         if not path.is_file():
             raise ValueError(
                 f"no file {what}: an architecture's file is written by `nas export` or a run's {BEST}"
             )
         return _named(read(read_yaml(path)), path.stem)
-    address = re.match(r"(.*?\.py:\w+):(.+)$", what) or re.match(r"([^:|]+):(.+)$", what)
+    address = re.match(r"(.*?\.py:\w+(?:\?[^:|]*)?):(.+)$", what) or re.match(r"([^:|]+):(.+)$", what)
     if address:
-        made, label = space(address[1]), address[2].strip()
+        made, label = space(absolute(address[1])), address[2].strip()
         return replace(_named(made.parse(label), label), scale=made.known_scale.get(label, {}))
     if "/" in what or path.suffix:
         raise ValueError(
@@ -118,7 +119,7 @@ def identify(what: str) -> Subject:
 
 def _named(architecture: Architecture, label: str) -> Subject:
     known = re.fullmatch(r"[\w.-]+", label)
-    space_name = architecture.space.rpartition(":")[2]
+    space_name = Path(architecture.space.partition("?")[0].rpartition(":")[2]).stem
     return Subject(f"{space_name}-{label if known else architecture.digest[:8]}", architecture)
 
 

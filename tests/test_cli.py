@@ -92,7 +92,7 @@ def test_search_document(nas: Command) -> None:
     assert set(document) == SEARCH
     assert document["run"] == "r"
     assert (document["space"], document["strategy"]) == ("nasbench201", "random")
-    assert set(document["cost"]) == {"seconds", "gpu_hours", "trials"}
+    assert set(document["cost"]) == {"seconds", "gpu_hours", "trials", "replays"}
     assert document["cost"]["trials"] == 3
     assert {"found", "random"} < set(document["controls"])
     assert all(

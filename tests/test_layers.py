@@ -18,7 +18,7 @@ LAYERS = [
     {"network", "counting", "data"},
     {"supernet", "train"},
     {"execution", "run", "exporters"},
-    {"strategies", "evaluators", "subject"},
+    {"strategies", "evaluators", "subject", "constraints"},
     {"report"},
     {"training", "loop", "config"},
     {"artefacts", "api"},

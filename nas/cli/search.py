@@ -75,7 +75,7 @@ def _executor(name: str | None, workers: int | None) -> dict[str, Any] | None:
 
 
 def _short(address: str) -> str:
-    return Path(address.rpartition(":")[2]).stem
+    return Path(address.partition("?")[0].rpartition(":")[2]).stem
 
 
 def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:

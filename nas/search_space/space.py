@@ -5,23 +5,44 @@ torch.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from nas.graph import Graph, Option, Value
-from nas.registry import Registry, unknown
+from nas.registry import Registry, locate, unknown
 from nas.search_space.architecture import Architecture
 from nas.search_space.decision import Decision, Table
 from nas.search_space.fit import fitted
 from nas.search_space.rules import TRIES, Rule, best_legal, excess, moves, repaired
-from nas.signature import bind
+from nas.signature import bind, parameters
 
 Choices = Mapping[str, Value]
-SPACES: Registry[Callable[..., SearchSpace]] = Registry("space")
+
+
+class Spaces(Registry[Callable[..., "SearchSpace"]]):
+    """Spaces by address: a name, ``file.py:name`` or ``file.yaml``; ``?key=value&...`` fixes arguments."""
+
+    def resolve(self, address: str) -> Callable[..., SearchSpace]:
+        """The function that builds the space; what follows ``?`` is left to `space`."""
+        base = address.partition("?")[0]
+        if not base.endswith((".yaml", ".yml")):
+            return super().resolve(base)
+        from nas.search_space.yaml_space import space_file
+
+        return space_file(locate(Path(base)))
+
+    def facts(self, address: str) -> Mapping[str, Any]:
+        """What was registered beside the space."""
+        return super().facts(address.partition("?")[0])
+
+
+SPACES = Spaces("space")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -266,19 +287,64 @@ class SearchSpace:
 
 
 def space(address: str, **scale: Any) -> SearchSpace:
-    """The search space at `address` (a registered name, ``path/to/file.py:name`` or ``path/to/space.yaml``),
-    made with `scale`.
+    """The search space at `address`, made with `scale`.
 
-    Where strides would shrink the input to nothing, the first of them are dropped, and `notes` say so.
+    An address is a registered name, ``path/to/file.py:name`` or ``path/to/space.yaml``. Arguments that change
+    the decisions belong to it, since a literal means nothing without them: ``chain?layers=8``. Where strides
+    would shrink the input to nothing, the first of them are dropped, and `notes` say so.
+
     Raises ValueError for a name or an argument that does not exist, with the nearest match.
     """
-    build = SPACES.resolve(address)
-    arguments = bind(build, scale, where="space")
+    base, fixed = split(address)
+    build = SPACES.resolve(base)
+    arguments = bind(build, {**fixed, **scale}, where="space")
     made = build(**arguments)
     if not isinstance(made, SearchSpace):
         raise ValueError(f"{address} must return a SearchSpace, not {type(made).__name__}")
     graph, notes = fitted(made.graph)
-    return replace(made, graph=graph, name=address, scale=arguments, notes=(*made.notes, *notes))
+    name = _address(base, structure(build, arguments))
+    return replace(made, graph=graph, name=name, scale=arguments, notes=(*made.notes, *notes))
+
+
+def split(address: str) -> tuple[str, dict[str, Any]]:
+    """An address without its arguments, and the arguments."""
+    import yaml
+
+    base, _, query = address.partition("?")
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    return base, {key: yaml.safe_load(value) for key, _, value in pairs}
+
+
+def structure(build: Callable[..., SearchSpace], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `arguments` that change the decisions of the space: its structure, as opposed to its size."""
+    defaults = parameters(build)
+    changed = {name: value for name, value in arguments.items() if value != defaults[name]}
+    if not changed or any(default is inspect.Parameter.empty for default in defaults.values()):
+        return {}
+    plain = build(**defaults).decisions
+    if build(**{**defaults, **changed}).decisions == plain:
+        return {}
+    return {name: value for name, value in changed.items() if _changes(build, defaults, name, value, plain)}
+
+
+def _changes(
+    build: Callable[..., SearchSpace],
+    defaults: Mapping[str, Any],
+    name: str,
+    value: Any,
+    plain: tuple[Decision, ...],
+) -> bool:
+    try:
+        return build(**{**defaults, name: value}).decisions != plain
+    except ValueError:  # possible only together with another argument
+        return True
+
+
+def _address(base: str, arguments: Mapping[str, Any]) -> str:
+    if not arguments:
+        return base
+    texts = {name: json.dumps(value, separators=(",", ":")) for name, value in sorted(arguments.items())}
+    return base + "?" + "&".join(f"{name}={text}" for name, text in texts.items())
 
 
 def _again(name: str, scale: Mapping[str, Any], limits: tuple[Rule, ...]) -> SearchSpace:

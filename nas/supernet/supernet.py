@@ -127,7 +127,7 @@ class Supernet(Network):
 
         def make() -> Program:
             sized = [
-                node._replace(out=int(dict(picked[node.out.decision])[node.out.row]))
+                node._replace(out=node.out.channels(dict(picked[node.out.decision])[node.out.row]))
                 if isinstance(node.out, Hole)
                 else node
                 for node in self.graph.nodes
@@ -183,13 +183,13 @@ class Supernet(Network):
 
     def _own_width(self, node: Node) -> int | None:
         if isinstance(node.out, Hole):
-            return max(int(option) for option in self.space.decision(node.out.decision).options)
+            return max(map(node.out.channels, self.space.decision(node.out.decision).options))
         return super()._own_width(node)
 
     def _sizes(self, name: str) -> list[int]:
         """The widths that a node's value may have by a decision; empty if none decides."""
         hole = self._width_holes[name]
-        return [] if hole is None else [int(o) for o in self.space.decision(hole.decision).options]
+        return [] if hole is None else list(map(hole.channels, self.space.decision(hole.decision).options))
 
     def _build(self, node: Node, c_in: int, c_out: int) -> nn.Module:
         """The module of a node, with every option that its holes allow."""
@@ -331,7 +331,8 @@ class Supernet(Network):
         if soft and hole is not None and node.op not in JOINS:
             run = Masked(run, hole, self._sizes(node.name), own=isinstance(own, Hole))
         elif mixed and isinstance(own, Hole):
-            index = self.space.decision(own.decision).options.index(node.out)
+            assert isinstance(node.out, int)
+            index = self._sizes(node.name).index(node.out)
             run = Gate(run, ((own, index),))
         if node.when is not None:
             index = self.space.decision(node.when.decision).options.index(node.when.option)
