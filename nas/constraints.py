@@ -55,7 +55,10 @@ class Measured:
 
 
 def constrained(made: SearchSpace, given: Mapping[str, Any], *, scale: Mapping[str, Any]) -> SearchSpace:
-    """`made` with the limits that are given, on networks at `scale`. Raises ValueError for an unknown rule."""
+    """`made` with the limits that are given, on networks at `scale`.
+
+    Raises ValueError for an unknown rule.
+    """
     figures: dict[str, Callable[[SearchSpace, Architecture], float]] = {
         "max_params": partial(_count, "params"),
         "max_macs": partial(_count, "macs"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -62,22 +63,36 @@ def graph_cost(graph: Graph, *, input: Shape | None = None, affine: bool = True)
             continue
         shape = shapes[inputs[0]]
         if op in JOINS:
-            if op == "concat":
-                shape = (sum([shapes[source][0] for source in inputs]), shape[1], shape[2])
-            shapes[name] = shape
+            shapes[name] = _joined(name, str(op), {source: shapes[source] for source in inputs})
             continue
         key = (op, shape, out, stride, attrs)
         found = memo.get(key)
         if found is None:
-            found = memo[key] = _node_cost(
-                str(op), shape, out if isinstance(out, int) else shape[0], stride, attrs, affine
-            )
+            wide = out if isinstance(out, int) else shape[0]
+            try:
+                found = memo[key] = _node_cost(str(op), shape, wide, stride, attrs, affine)
+            except ValueError as error:
+                size = "x".join(map(str, shape))
+                raise ValueError(f"node {name!r}, on the {size} of {inputs[0]!r}: {error}") from error
         params += found[0]
         if name not in auxiliary:
             macs += found[1]
             attention += found[2]
         shapes[name] = found[3]
     return Cost(params, macs, attention)
+
+
+def _joined(name: str, op: str, inputs: Mapping[str, Shape]) -> Shape:
+    """The shape of a join. Raises ValueError that names the inputs whose shapes clash."""
+    (first, shape), *others = inputs.items()
+    for other, found in others:
+        if found[1:] != shape[1:] or (found != shape and op != "concat"):
+            sizes = " and ".join(
+                f"{each!r} ({'x'.join(map(str, size))})" for each, size in ((first, shape), (other, found))
+            )
+            way = "strides" if found[1:] != shape[1:] else "widths: set `out`, or put a conv_1x1 before it"
+            raise ValueError(f"node {name!r} is a {op} of {sizes}: its inputs need equal {way}")
+    return (sum(size[0] for size in inputs.values()), *shape[1:]) if op == "concat" else shape
 
 
 def _node_cost(
@@ -87,6 +102,8 @@ def _node_cost(
     given = dict(attrs)
     affine = given.pop("affine", affine)
     primitive.check(shape[0], out, stride, size=min(shape[1:]), **given)
+    if primitive.flat and shape[1:] != (1, 1):
+        raise ValueError(f"{op} works on channels alone: put a global_avg_pool before it")
     if primitive.cost is None:
         return _measured(op, shape, out, stride, affine, attrs)
     tally = primitive.tally(*shape, out, stride, affine, **given)

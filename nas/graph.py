@@ -10,7 +10,7 @@ are removed, unless the graph keeps them (`keep_dead`: NAS-Bench-201 builds and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -252,7 +252,7 @@ class Builder:
         self.nodes.append(Node(name, op, inputs, out, stride, tuple(sorted(attrs.items())), when, loose))
         return name
 
-    def exits(self, name: str, decision: str, states: Mapping[Option, str]) -> str:
+    def exits(self, name: str, decision: str, states: Mapping[Any, str]) -> str:
         """Depth as a choice: the sum of one exit an option of `decision`, of which one is open.
 
         `states`: the option (a number of layers, say) -> the node whose value leaves there.

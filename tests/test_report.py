@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from nas.graph import IDENTITIES, JOINS, Builder, Hole
+from nas.graph import JOINS, Builder, Hole
+from nas.isomorphism import IDENTITIES
 from nas.report import (
     Board,
     Row,

@@ -25,25 +25,15 @@ def grouped(
     return None
 
 
-def _conv(
-    t: Tally,
-    c: int,
-    s: int,
-    a: bool,
-    kernel: int = 3,
-    groups: int = 1,
-    dilation: int = 1,
-    act: str = "relu",
-    norm: str = "batch",
-) -> Tally:
-    return t.conv(c, kernel, s, groups).norm(a, norm)
+def _conv(t: Tally, c: int, s: int, a: bool, kernel: int = 3, groups: int = 1, dilation: int = 1) -> Tally:
+    return t.conv(c, kernel, s, groups).norm(a)
 
 
 @primitive(
     "relu_conv_bn",
     cost=_conv,
     rule=grouped,
-    attributes={"kernel": (3, 1, 5), "groups": (1, 2), "dilation": (1, 2), **FORMS},
+    attributes={"kernel": (3, 1, 5), "groups": (1, 2), "dilation": (1, 2)},
     variants={
         "conv_1x1": {"kernel": 1},
         "nor_conv_1x1": {"kernel": 1},
@@ -64,13 +54,29 @@ def relu_conv_bn(
     kernel: int = 3,
     groups: int = 1,
     dilation: int = 1,
-    act: Act = "relu",
-    norm: Norm = "batch",
 ) -> nn.Module:
-    """Activation, convolution, norm"""
+    """ReLU, convolution, batch norm"""
     padding = dilation * (kernel // 2)
-    convolution = nn.Conv2d(c_in, c_out, kernel, stride, padding, dilation, groups, bias=False)
-    return nn.Sequential(activation(act), convolution, normalisation(norm, c_out, affine))
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(c_in, c_out, kernel, stride, padding, dilation, groups, bias=False),
+        nn.BatchNorm2d(c_out, affine=affine),
+    )
+
+
+@primitive("conv_bn_3x3", cost=lambda t, c, s, a: t.conv(c, 3, s).norm(a))
+def conv_bn_3x3(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
+    """3x3 convolution and batch norm without a ReLU before: a stem"""
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False),
+        nn.BatchNorm2d(c_out, affine=affine),
+    )
+
+
+@primitive("linear_conv_1x1", cost=lambda t, c, s, a: t.conv(c, 1, s))
+def linear_conv_1x1(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
+    """1x1 convolution alone: no ReLU, no norm"""
+    return nn.Conv2d(c_in, c_out, 1, stride, bias=False)
 
 
 def _norm_last(
@@ -100,11 +106,7 @@ def _norm_last(
         "act": ("none", "relu"),
         "norm": NORMS,
     },
-    variants={
-        "conv_bn_3x3": {"kernel": 3},
-        "conv_bn_relu_3x3": {"kernel": 3, "act": "relu"},
-        "linear_conv_1x1": {"kernel": 1, "norm": "none"},
-    },
+    variants={"conv_bn_relu_3x3": {"kernel": 3, "act": "relu"}},
 )
 def conv_bn(
     c_in: int,
@@ -119,24 +121,14 @@ def conv_bn(
     bias: bool = False,
 ) -> nn.Module:
     """Convolution, norm, activation: a stem, or the order of hand-designed networks"""
-    convolution = nn.Conv2d(
-        c_in, c_out, kernel, stride, dilation * (kernel // 2), dilation, groups, bias=bias
-    )
+    padding = dilation * (kernel // 2)
+    convolution = nn.Conv2d(c_in, c_out, kernel, stride, padding, dilation, groups, bias)
     parts = (convolution, normalisation(norm, c_out, affine), activation(act))
     return nn.Sequential(*(part for part in parts if not isinstance(part, nn.Identity)))
 
 
-def _depthwise(
-    t: Tally,
-    c: int,
-    s: int,
-    a: bool,
-    kernel: int = 3,
-    dilation: int = 1,
-    act: str = "relu",
-    norm: str = "batch",
-) -> Tally:
-    return t.conv(c, kernel, s, groups=t.c).norm(a, norm)
+def _depthwise(t: Tally, c: int, s: int, a: bool, kernel: int = 3, dilation: int = 1) -> Tally:
+    return t.conv(c, kernel, s, groups=t.c).norm(a)
 
 
 @primitive(
@@ -144,108 +136,75 @@ def _depthwise(
     cost=_depthwise,
     keeps=True,
     rule=grouped,
-    attributes={"kernel": (3, 5, 7), "dilation": (1, 2), **FORMS},
+    attributes={"kernel": (3, 5, 7), "dilation": (1, 2)},
     variants={f"depthwise_conv_{k}x{k}": {"kernel": k} for k in (3, 5, 7)},
 )
 def depthwise_conv(
-    c_in: int,
-    c_out: int,
-    stride: int = 1,
-    affine: bool = True,
-    kernel: int = 3,
-    dilation: int = 1,
-    act: Act = "relu",
-    norm: Norm = "batch",
+    c_in: int, c_out: int, stride: int = 1, affine: bool = True, kernel: int = 3, dilation: int = 1
 ) -> nn.Module:
-    """Activation, depthwise convolution, norm"""
+    """ReLU, depthwise convolution, batch norm"""
     padding = dilation * (kernel // 2)
     convolution = nn.Conv2d(c_in, c_out, kernel, stride, padding, dilation, groups=c_in, bias=False)
-    return nn.Sequential(activation(act), convolution, normalisation(norm, c_out, affine))
+    return nn.Sequential(nn.ReLU(), convolution, nn.BatchNorm2d(c_out, affine=affine))
 
 
-def _separable(
-    t: Tally,
-    c: int,
-    s: int,
-    a: bool,
-    kernel: int = 3,
-    dilation: int = 1,
-    act: str = "relu",
-    norm: str = "batch",
-) -> Tally:
-    return t.conv(t.c, kernel, s, groups=t.c).conv(c).norm(a, norm)
+def _separable(t: Tally, c: int, s: int, a: bool, kernel: int = 3, dilation: int = 1) -> Tally:
+    return t.conv(t.c, kernel, s, groups=t.c).conv(c).norm(a)
 
 
 @primitive(
     "separable_conv",
     cost=_separable,
     rule=grouped,
-    attributes={"kernel": (3, 5, 7), "dilation": (1, 2), **FORMS},
+    attributes={"kernel": (3, 5, 7), "dilation": (1, 2)},
     variants={
         **{f"separable_conv_{k}x{k}": {"kernel": k} for k in (3, 5, 7)},
         **{f"dil_conv_{k}x{k}": {"kernel": k, "dilation": 2} for k in (3, 5)},
     },
 )
 def separable_conv(
-    c_in: int,
-    c_out: int,
-    stride: int = 1,
-    affine: bool = True,
-    kernel: int = 3,
-    dilation: int = 1,
-    act: Act = "relu",
-    norm: Norm = "batch",
+    c_in: int, c_out: int, stride: int = 1, affine: bool = True, kernel: int = 3, dilation: int = 1
 ) -> nn.Sequential:
-    """Activation, depthwise convolution, pointwise convolution, norm (Chollet 2017)"""
+    """ReLU, depthwise convolution, pointwise convolution, batch norm (Chollet 2017)"""
     padding = dilation * (kernel // 2)
     return nn.Sequential(
-        activation(act),
+        nn.ReLU(),
         nn.Conv2d(c_in, c_in, kernel, stride, padding, dilation, groups=c_in, bias=False),
         nn.Conv2d(c_in, c_out, 1, bias=False),
-        normalisation(norm, c_out, affine),
+        nn.BatchNorm2d(c_out, affine=affine),
     )
 
 
-def _doubled(
-    t: Tally, c: int, s: int, a: bool, kernel: int = 3, act: str = "relu", norm: str = "batch"
-) -> Tally:
-    return _separable(_separable(t, t.c, s, a, kernel, norm=norm), c, 1, a, kernel, norm=norm)
+def _doubled(t: Tally, c: int, s: int, a: bool, kernel: int = 3) -> Tally:
+    return _separable(_separable(t, t.c, s, a, kernel), c, 1, a, kernel)
 
 
 @primitive(
     "doubled_separable_conv",
     cost=_doubled,
     rule=grouped,
-    attributes={"kernel": (3, 5, 7), **FORMS},
+    attributes={"kernel": (3, 5, 7)},
     variants={f"sep_conv_{k}x{k}": {"kernel": k} for k in (3, 5, 7)},
 )
 def doubled_separable_conv(
-    c_in: int,
-    c_out: int,
-    stride: int = 1,
-    affine: bool = True,
-    kernel: int = 3,
-    act: Act = "relu",
-    norm: Norm = "batch",
+    c_in: int, c_out: int, stride: int = 1, affine: bool = True, kernel: int = 3
 ) -> nn.Module:
     """Two depthwise-separable convolutions in a row, the stride in the first (Zoph et al. 2018)"""
     return nn.Sequential(
-        *separable_conv(c_in, c_in, stride, affine, kernel, act=act, norm=norm),
-        *separable_conv(c_in, c_out, 1, affine, kernel, act=act, norm=norm),
+        *separable_conv(c_in, c_in, stride, affine, kernel),
+        *separable_conv(c_in, c_out, 1, affine, kernel),
     )
 
 
-def _factorised(
-    t: Tally, c: int, s: int, a: bool, kernel: int = 7, act: str = "relu", norm: str = "batch"
-) -> Tally:
-    return t.conv(c, (1, kernel), (1, s)).conv(c, (kernel, 1), (s, 1)).norm(a, norm)
+def _factorised(t: Tally, c: int, s: int, a: bool, kernel: int = 7) -> Tally:
+    return t.conv(c, (1, kernel), (1, s)).conv(c, (kernel, 1), (s, 1)).norm(a)
 
 
 @primitive(
     "factorised_conv",
     cost=_factorised,
     rule=grouped,
-    attributes={"kernel": (7, 3), **FORMS},
+    attributes={"kernel": (7, 3)},
     variants={
         "conv_1x3_3x1": {"kernel": 3},
         "conv_1x7_7x1": {"kernel": 7},
@@ -253,21 +212,15 @@ def _factorised(
     },
 )
 def factorised_conv(
-    c_in: int,
-    c_out: int,
-    stride: int = 1,
-    affine: bool = True,
-    kernel: int = 7,
-    act: Act = "relu",
-    norm: Norm = "batch",
+    c_in: int, c_out: int, stride: int = 1, affine: bool = True, kernel: int = 7
 ) -> nn.Module:
-    """Activation, a 1 x k then a k x 1 convolution, norm (Zoph et al. 2018)"""
+    """ReLU, a 1 x k then a k x 1 convolution, batch norm (Zoph et al. 2018)"""
     reach = kernel // 2
     return nn.Sequential(
-        activation(act),
+        nn.ReLU(),
         nn.Conv2d(c_in, c_out, (1, kernel), (1, stride), (0, reach), bias=False),
         nn.Conv2d(c_out, c_out, (kernel, 1), (stride, 1), (reach, 0), bias=False),
-        normalisation(norm, c_out, affine),
+        nn.BatchNorm2d(c_out, affine=affine),
     )
 
 

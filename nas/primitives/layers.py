@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import gcd
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from nas.primitives.primitive import primitive
@@ -18,60 +18,35 @@ NORMS: tuple[str, ...] = get_args(Norm)
 GROUP = 32  # groups of a group norm where the channels allow it (Wu & He 2018)
 
 
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu6": nn.ReLU6,
+    "hard_swish": nn.Hardswish, "silu": nn.SiLU, "gelu": nn.GELU, "hard_sigmoid": nn.Hardsigmoid,
+    "none": nn.Identity,
+}  # fmt: skip
+
+
 def activation(act: str = "relu") -> nn.Module:
-    """The activation function of that name. Raises ValueError for another."""
-    if act == "relu":
-        return nn.ReLU()
-    if act == "leaky_relu":
-        return nn.LeakyReLU(0.1)
-    if act == "sigmoid":
-        return nn.Sigmoid()
-    if act == "tanh":
-        return nn.Tanh()
-    if act == "relu6":
-        return nn.ReLU6()
-    if act == "hard_swish":
-        return nn.Hardswish()
-    if act == "hard_sigmoid":
-        return nn.Hardsigmoid()
-    if act == "silu":
-        return nn.SiLU()
-    if act == "gelu":
-        return nn.GELU()
-    if act == "none":
-        return nn.Identity()
-    raise ValueError(
-        f"no activation {act!r}: there are relu, leaky_relu, sigmoid, tanh, relu6, hard_swish, silu, gelu, none"
-    )
+    """The activation function of that name."""
+    return ACTIVATIONS[act]()
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(nn.LayerNorm):
     """Normalises the channels of every position of (batch, channels, height, width) (Liu et al. 2022)."""
 
-    def __init__(self, channels: int, affine: bool = True, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
-        self.channels = channels
-        self.eps = eps
+    def __init__(self, channels: int, affine: bool = True) -> None:
+        super().__init__(channels, eps=1e-6, elementwise_affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
-        last = x.movedim(1, -1)
-        normed = nn.functional.layer_norm(last, (self.channels,), self.weight, self.bias, self.eps)
-        return normed.movedim(-1, 1)
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 def normalisation(norm: str, channels: int, affine: bool = True) -> nn.Module:
-    """The normalisation of that name, of `channels`. Raises ValueError for another."""
-    if norm == "batch":
-        return nn.BatchNorm2d(channels, affine=affine)
+    """The normalisation of that name, of `channels`."""
     if norm == "group":
         return nn.GroupNorm(gcd(GROUP, channels), channels, affine=affine)
     if norm == "layer":
         return LayerNorm(channels, affine)
-    if norm == "none":
-        return nn.Identity()
-    raise ValueError(f"no normalisation {norm!r}: there are batch, group, layer, none")
+    return nn.BatchNorm2d(channels, affine=affine) if norm == "batch" else nn.Identity()
 
 
 @primitive(

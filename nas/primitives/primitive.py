@@ -9,11 +9,12 @@ It is registered with a cost: a function of a `Tally` and the same arguments tha
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from torch import nn
 
@@ -175,9 +176,12 @@ class Primitive:
             raise ValueError(
                 f"{self.name} keeps its {c_in} channels: put a conv_1x1 before it to have {c_out}"
             )
-        for name in attributes:
+        for name, value in attributes.items():
             if name not in self.accepts:
                 raise ValueError(f"{self.name}: " + unknown("attribute", name, self.accepts))
+            words = _words(self.build).get(name)
+            if words and value not in words:
+                raise ValueError(f"{self.name}: " + unknown(name, str(value), words))
         broken = self.rule and self.rule(c_in, c_out, stride, **{**self.fixed, **attributes})
         if broken:
             raise ValueError(f"{self.name}: {broken}")
@@ -262,3 +266,10 @@ def _attributes(build: Build) -> Mapping[str, Any]:
     parameters = inspect.signature(build).parameters.values()
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return {p.name: p.default for p in named if p.name not in POSITIONAL}
+
+
+@cache
+def _words(build: Build) -> Mapping[str, tuple[str, ...]]:
+    """The attributes that are one of several words."""
+    hints = typing.get_type_hints(build) if inspect.isfunction(build) else {}
+    return {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is Literal}

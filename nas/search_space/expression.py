@@ -1,4 +1,4 @@
-"""evaluate(): arithmetic in space files, as in ``channels * 2 ** stage`` or ``2 if i > 0 else 1``. No torch."""
+"""evaluate(): arithmetic in space files: ``channels * 2 ** stage``, ``2 if i > 0 else 1``. No torch."""
 
 from __future__ import annotations
 

@@ -11,11 +11,12 @@
       - {op: global_avg_pool}
       - {op: linear, out: classes}
 
-A node reads the one before it unless `inputs` say otherwise. ``$decision`` or ``$decision.row`` is a hole; ``$k
-sliced`` shares one tensor among the options; ``when: $decision == option`` lets a node exist; ``out: $width *
-channels`` makes the options multipliers. `out` and `stride` are expressions over `scale` and loop variables, other attributes are values. ``repeat: N`` writes
-`nodes` N times, ``depth: $decision`` lets the decision say how many times. `scale` holds the arguments of the
-space with their defaults; `classes` and `input` are always among them.
+A node reads the one before it unless `inputs` say otherwise. ``$decision`` or ``$decision.row`` is a hole;
+``$k sliced`` shares one tensor among the options; ``out: $width * channels`` makes them multipliers; ``when:
+$decision == option`` lets a node exist. `out` and `stride` are expressions over `scale` and loop variables,
+other attributes are values (``=`` before an expression). ``repeat: N`` writes `nodes` N times, ``depth:
+$decision`` lets the decision say how many times. `scale` holds the arguments of the space with their
+defaults; `classes` and `input` are always among them.
 """
 
 from __future__ import annotations

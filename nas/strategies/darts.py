@@ -164,8 +164,17 @@ class Darts(OneShot):
         return loss.detach(), (logits.detach().argmax(1) == y).sum()
 
     def mixing(self, *, detached: bool = False) -> Tensors:
-        """The table of each decision: softmax over the operations (equation 2)."""
-        return {name: (a.detach() if detached else a).softmax(dim=-1) for name, a in self.alphas.items()}
+        """The table of each decision: softmax over the operations (equation 2).
+
+        Where one of several rows is kept (half a NASNet block: which input, which operation), rows and
+        options are one choice, and the softmax is over both.
+        """
+        tables = {}
+        for decision in self.task.space.decisions:
+            alpha = self.alphas[decision.name].detach() if detached else self.alphas[decision.name]
+            joint = decision.keep == 1
+            tables[decision.name] = alpha.flatten().softmax(0).view_as(alpha) if joint else alpha.softmax(-1)
+        return tables
 
     # --- the gradient of the alphas -------------------------------------------------------------------------
 
@@ -243,7 +252,10 @@ class Darts(OneShot):
             device=self.device,
             forward=lambda x: self.supernet(x, table),
         )
-        entropies = [torch.special.entr(t).sum(-1).mean() for t in table.values()]
+        entropies = [
+            torch.special.entr(table[d.name]).sum() / (1 if d.keep == 1 else d.rows)
+            for d in self.task.space.decisions
+        ]
         return {
             "train_loss": loss,
             "train_accuracy": right,

@@ -8,6 +8,9 @@ import re
 import textwrap
 
 COLUMNS = 110
+HEADER = re.compile(
+    r"^(?P<pad> *)(?P<start>def \w+)\(\n(?P<given>(?: +[^\n#]+,\n)+) *\)(?P<end>[^\n]*:)$", re.MULTILINE
+)
 
 
 def wrapped(line: str, *, indent: int) -> list[str]:
@@ -43,11 +46,20 @@ def clause(text: str, width: int) -> str:
 
 
 def folded(text: str) -> str:
-    """A definition in which long headers, assignments and returns that stand on one line are folded."""
+    """A definition in which headers fill their lines, and long assignments and returns are folded."""
     lines: list[str] = []
-    for line in text.split("\n"):
+    for line in HEADER.sub(_filled, text).split("\n"):
         lines.extend([line] if len(line) <= COLUMNS else _shorter(line))
     return "\n".join(lines)
+
+
+def _filled(header: re.Match[str]) -> str:
+    """A header with one parameter a line, with as many a line as fit."""
+    pad = header["pad"]
+    given = " ".join(header["given"].split())
+    inner = textwrap.wrap(given, COLUMNS - len(pad) - 4, break_long_words=False, break_on_hyphens=False)
+    rows = "".join(f"\n{pad}    {row}" for row in inner)
+    return f"{pad}{header['start']}({rows}\n{pad}){header['end']}"
 
 
 def _shorter(line: str) -> list[str]:
