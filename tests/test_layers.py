@@ -19,7 +19,7 @@ LAYERS = [
     {"supernet", "train"},
     {"execution", "run", "exporters"},
     {"strategies", "evaluators", "subject", "constraints"},
-    {"report"},
+    {"report", "lint"},
     {"training", "loop", "config"},
     {"artefacts", "api"},
     {"cli"},

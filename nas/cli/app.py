@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from nas.cli import cost, evaluate, export, listing, report, resume, sample, search, show, train
+from nas.cli import cost, evaluate, export, lint, listing, report, resume, sample, search, show, train
 
 app = typer.Typer(
     name="nas",
@@ -25,4 +25,7 @@ app.command("show", help="An architecture, drawn.")(show.command)
 app.command("list", help="What there is: spaces, strategies, data, recipes, runs ...")(listing.command)
 app.command("cost", help="Parameters and multiply-adds of a network.")(cost.command)
 app.command("sample", help="Random architectures of a space, one literal a line.")(sample.command)
+app.command("lint", help="Check a space: size, costs, that samples build and train, what is wasted.")(
+    lint.command
+)
 app.command("report", help="One page to read about a run.")(report.command)

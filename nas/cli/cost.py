@@ -32,18 +32,7 @@ def command(
 
 def network_scale(config: Any, sets: Any, input: str | None, classes: int | None) -> dict[str, Any]:
     """The section ``network`` of files and --set, and the shape and classes of the options."""
-    from nas.config import merge, override
-    from nas.registry import unknown
-    from nas.run import read_yaml
-
-    given = merge(*(read_yaml(path) for path in config or []), *(override(text) for text in sets or []))
-    for key in given:
-        if key != "network":
-            raise ValueError("here only the section network applies; " + unknown("key", key, ["network"]))
-    section = given.get("network", {})
-    if not isinstance(section, dict):
-        raise ValueError(f"network must hold keys and values, not {section!r}")
-    scale = dict(section)
+    scale = dict(o.sections(config, sets, "network")["network"])
     if input is not None:
         scale["input"] = o.shape(input)
     if classes is not None:

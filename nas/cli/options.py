@@ -61,6 +61,22 @@ def layers(
     return [*files, {"data": section}, flags, merge(*(override(text) for text in sets or []))]
 
 
+def sections(config: list[Path] | None, sets: list[str] | None, *names: str) -> dict[str, dict[str, Any]]:
+    """The named sections of files and --set, each perhaps empty. Raises ValueError for any other section."""
+    from nas.config import merge, override
+    from nas.registry import unknown
+    from nas.run import read_yaml
+
+    given = merge(*(read_yaml(path) for path in config or []), *(override(text) for text in sets or []))
+    for key, section in given.items():
+        if key not in names:
+            applies = " and ".join(names)
+            raise ValueError(f"here only the section {applies} applies; " + unknown("key", key, names))
+        if not isinstance(section, dict):
+            raise ValueError(f"{key} must hold keys and values, not {section!r}")
+    return {name: given.get(name, {}) for name in names}
+
+
 def shape(text: str | None) -> tuple[int, int, int] | None:
     """``3,32,32`` as a tuple. Raises ValueError for anything else."""
     if text is None:

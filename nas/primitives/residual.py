@@ -120,16 +120,8 @@ def _branch(c_in: int, convs: Sequence[Conv], affine: bool, form: Form) -> list[
         if not form.preact:
             parts += [normalisation(form.norm, c_in, affine), *([] if last else [activation(form.act)])]
     if form.se:
-        parts.append(_squeeze_excite(c_in, form.se))
+        parts.append(SqueezeExcite(c_in, squeeze_width(c_in, form.se)))
     return parts
-
-
-def _squeeze_excite(channels: int, ratio: float) -> nn.Module:
-    gate = SqueezeExcite(channels, squeeze_width(channels, ratio))
-    # Behind a norm the means are near zero: a negative bias would close a unit for every picture, for good.
-    assert gate.reduce.bias is not None
-    nn.init.zeros_(gate.reduce.bias)
-    return gate
 
 
 def _cost(t: Tally, convs: Sequence[Conv], affine: bool, form: Form) -> Tally:

@@ -1,0 +1,309 @@
+"""lint(): what is wrong with a space, or worth knowing, before days are spent on it.
+
+Every finding is a line of one kind: ``error`` (networks of the space cannot be built or trained), ``warning``
+(the search wastes work: options that never matter, encodings of one network) or ``fact`` (sizes, costs,
+memory).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import Any
+
+import torch
+
+from nas.counting import cost
+from nas.graph import Option
+from nas.network import Network
+from nas.search_space import Architecture, Decision, SearchSpace
+from nas.seeding import generator, randomness
+from nas.supernet import Supernet
+
+COUNTED = 20_000  # up to so many encodings, networks are counted one by one
+CONTEXTS = 6  # architectures in which every option of a decision is tried
+BATCH = 64  # of the estimate of the supernet's memory
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line about a space. `topic`: what it is about, e.g. ``size``, ``params``, ``build``."""
+
+    kind: str
+    topic: str
+    text: str
+
+    def to_dict(self) -> dict[str, str]:
+        """The line by field."""
+        return asdict(self)
+
+
+@dataclass
+class Linter:
+    """Looks at one space.
+
+    Args:
+        space: at the scale at which it is searched.
+        sized: the same space at the scale at which networks are trained: what costs are about.
+        samples: architectures that are costed; a fifth of them is built and run.
+        seed: of the samples.
+    """
+
+    space: SearchSpace
+    sized: SearchSpace
+    samples: int = 50
+    seed: int = 0
+
+    def findings(self) -> Iterator[Finding]:
+        """All findings, errors where they occur."""
+        yield from (Finding("fact", "scale", note) for note in self.space.notes)
+        drawn = yield from self._drawn()
+        if not drawn:
+            return
+        yield from self._text(drawn)
+        yield from self._size(drawn)
+        yield from self._costs(drawn)
+        broken = yield from self._builds(drawn)
+        yield from self._options(drawn)
+        if not broken:
+            yield from self._supernet()
+
+    # --- drawing --------------------------------------------------------------------------------------------
+
+    def _drawn(self) -> Generator[Finding, None, list[Architecture]]:
+        """Samples, and how many of the encodings are legal; what cannot be sampled is an error."""
+        rng = generator(self.seed, "lint")
+        raw = [self._raw(rng) for _ in range(self.samples)]
+        whys = [why for each in raw if (why := self.space.why_not(each))]
+        if whys:
+            share = len(whys) / len(raw)
+            yield Finding("warning", "legal", f"{share:.0%} of all encodings are not legal, e.g.: {whys[0]}")
+        try:
+            return [self.space.sample(rng) for _ in range(self.samples)]
+        except ValueError as error:
+            yield Finding("error", "legal", str(error))
+            return []
+
+    def _raw(self, rng: Random) -> Architecture:
+        return self.space.architecture({d.name: d.sample(rng) for d in self.space.decisions})
+
+    def _text(self, drawn: list[Architecture]) -> Iterator[Finding]:
+        for each in drawn:
+            try:
+                same = self.space.parse(each.literal) == each
+            except ValueError as error:
+                yield Finding("error", "literal", f"{each.literal} cannot be read again: {error}")
+                return
+            if not same:
+                yield Finding("error", "literal", f"{each.literal} is read as another architecture")
+                return
+
+    # --- size and cost --------------------------------------------------------------------------------------
+
+    def _size(self, drawn: list[Architecture]) -> Iterator[Finding]:
+        decisions = len(self.space.decisions)
+        text = f"{self.space.size:,} encodings (exact) of {decisions} decisions"
+        if self.space.size <= COUNTED:
+            networks, legal = self._networks()
+            yield Finding("fact", "size", f"{text}, {legal:,} legal, {networks:,} different networks (exact)")
+            if networks < legal:
+                yield Finding("warning", "duplicates", f"{1 - networks / legal:.0%} of them repeat a network")
+            return
+        yield Finding("fact", "size", f"{text}, about 10^{len(str(self.space.size)) - 1}")
+        rng = generator(self.seed, "steps")
+        idle = sum(self._step_is_idle(each, rng) for each in drawn)
+        kind = "warning" if idle > len(drawn) / 2 else "fact"
+        text = f"{idle / len(drawn):.0%} of single changes leave the network as it is"
+        yield Finding(kind, "duplicates", text)
+
+    def _networks(self) -> tuple[int, int]:
+        """The number of different networks, and of legal encodings."""
+        digests: set[str] = set()
+        legal = 0
+        ruled = bool(self.space.rules or self.space.limits)
+        for choices in _every(self.space.decisions):
+            if ruled and self.space.why_not(self.space.architecture(choices)) is not None:
+                continue
+            with suppress(ValueError):  # no path to the output
+                digests.add(self.space.graph.fill(choices).digest())
+                legal += 1
+        return len(digests), legal
+
+    def _step_is_idle(self, each: Architecture, rng: Random) -> bool:
+        movable = [d for d in self.space.decisions if d.size > 1]
+        for _ in range(100 if movable else 0):
+            decision = rng.choice(movable)
+            value = decision.mutate(each.choices[decision.name], rng)
+            moved = self.space.architecture({**each.choices, decision.name: value})
+            if self.space.why_not(moved) is None:
+                return self.space.network_digest(moved) == self.space.network_digest(each)
+        return True
+
+    def _costs(self, drawn: list[Architecture]) -> Iterator[Finding]:
+        figures = []
+        for each in drawn:
+            try:
+                figures.append(cost(self.sized.fill(each)))
+            except ValueError as error:
+                yield Finding("error", "shapes", f"{error} (in {each.literal})")
+                return
+        for topic in ("params", "macs"):
+            found = sorted(getattr(figure, topic) for figure in figures)
+            low, middle, high = statistics.quantiles(found, n=4) if len(found) > 1 else found * 3
+            text = f"{found[0]:,} | {low:,.0f} | {middle:,.0f} | {high:,.0f} | {found[-1]:,}"
+            yield Finding("fact", topic, f"{text} (min, quartiles, max of {len(found)})")
+
+    # --- building and running -------------------------------------------------------------------------------
+
+    def _builds(self, drawn: list[Architecture]) -> Generator[Finding, None, bool]:
+        """Build, run and differentiate samples that hold every option; the first failure of each kind."""
+        chosen = [*drawn[: max(1, self.samples // 5)], *self._covering(drawn)]
+        failures: dict[str, str] = {}
+        for each in dict.fromkeys(chosen):
+            problem = self._problem(each)
+            if problem is not None:
+                failures.setdefault(*problem)
+        for topic, text in failures.items():
+            yield Finding("error", topic, text)
+        if not failures:
+            number = len(dict.fromkeys(chosen))
+            yield Finding("fact", "build", f"{number} samples with every option built, forward and backward")
+        return bool(failures)
+
+    def _covering(self, drawn: list[Architecture]) -> list[Architecture]:
+        """Architectures in which the options occur that the first samples lack."""
+        rng = generator(self.seed, "cover")
+        missing = {(d.name, option) for d in self.space.decisions for option in d.legal}
+        found = []
+        for each in drawn[: max(1, self.samples // 5)]:
+            missing -= {(name, option) for name, value in each.choices.items() for _, option in value}
+        while missing:
+            base = rng.choice(drawn)
+            choices = dict(base.choices)
+            for decision in self.space.decisions:
+                own = sorted((o for name, o in missing if name == decision.name), key=str)
+                if own:
+                    choices[decision.name] = tuple((row, own[0]) for row, _ in choices[decision.name])
+                    missing.discard((decision.name, own[0]))
+            each = self.space.architecture(choices)
+            if self.space.why_not(each) is None:
+                found.append(each)
+        return found
+
+    def _problem(self, each: Architecture) -> tuple[str, str] | None:
+        """Why a network cannot be trained, or None."""
+        where = f"(in {each.literal})"
+        try:
+            cost(self.space.fill(each))
+            with randomness(self.seed, "lint"):
+                network = Network(self.space.fill(each))
+                x = torch.randn(2, *network.input)
+                y = network(x)
+        except Exception as error:
+            return "build", f"{type(error).__name__}: {error} {where}".removeprefix("ValueError: ")
+        if y.shape != (2, network.classes):
+            return "output", f"gives {tuple(y.shape)} for 2 images, not (2, {network.classes}) {where}"
+        if not torch.isfinite(y).all():
+            return "output", f"gives numbers that are not finite {where}"
+        if not y.requires_grad:
+            return "gradient", f"has nothing to train {where}"
+        y.square().sum().backward()
+        idle = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
+        if idle:
+            return "gradient", f"the parameter {idle[0]!r} never gets a gradient: it is not used {where}"
+        return None
+
+    # --- options --------------------------------------------------------------------------------------------
+
+    def _options(self, drawn: list[Architecture]) -> Iterator[Finding]:
+        """Options that never make a difference, over several architectures."""
+        for decision in self.space.decisions:
+            if len(decision.legal) == 1 and decision.rows == decision.keep:
+                yield Finding("warning", "option", f"decision {decision.name!r} has one value only")
+                continue
+            seen = {option: self._effects(decision, option, drawn) for option in decision.legal}
+            groups: dict[tuple[str | None, ...], list[Option]] = {}
+            for option, effects in seen.items():
+                groups.setdefault(effects, []).append(option)
+            if len(groups) == 1 and len(decision.legal) > 1:
+                yield Finding("warning", "option", f"decision {decision.name!r} never changes the network")
+                continue
+            for effects, alike in groups.items():
+                if len(alike) > 1 and any(effect is not None for effect in effects):
+                    names = " and ".join(repr(option) for option in alike)
+                    text = f"decision {decision.name!r}: {names} always give the same network"
+                    yield Finding("warning", "option", text)
+
+    def _effects(
+        self, decision: Decision, option: Option, drawn: list[Architecture]
+    ) -> tuple[str | None, ...]:
+        """The networks that an option gives in several contexts, at every kept row at a time."""
+        found: list[str | None] = []
+        for base in drawn[:CONTEXTS]:
+            for place, (row, _) in enumerate(base.choices[decision.name]):
+                value = list(base.choices[decision.name])
+                value[place] = (row, option)
+                moved = self.space.architecture({**base.choices, decision.name: tuple(value)})
+                with suppress(ValueError):
+                    found.append(self.space.network_digest(moved))
+                    continue
+                found.append(None)
+                if len(found) > 4 * CONTEXTS:
+                    break
+        return tuple(found)
+
+    # --- the supernet ---------------------------------------------------------------------------------------
+
+    def _supernet(self) -> Iterator[Finding]:
+        """Parameters of the supernet, and the memory of one training step, measured at batch 1 and 2."""
+        try:
+            with randomness(self.seed, "lint"):
+                supernet = Supernet(self.space)
+                if self.space.finish is not None:
+                    raise ValueError("its wiring decides its widths: one-shot strategies train paths of it")
+                double, triple = (_saved(supernet, self.space, batch) for batch in (2, 3))
+        except Exception as error:
+            kind = "fact" if self.space.finish is not None else "error"
+            yield Finding(kind, "supernet", f"{error}")
+            return
+        params = sum(p.numel() for p in supernet.parameters())
+        each = triple - double
+        weights = params * 4 * 4  # float32 weights, gradients, momentum and the copy of a second-order step
+        total = (double + (BATCH - 2) * each + weights) / MIB
+        yield Finding(
+            "fact",
+            "supernet",
+            f"{params:,} parameters; about {total:,.0f} MiB for a training step with batch {BATCH} "
+            f"({each / MIB:,.2f} MiB an image)",
+        )
+
+
+def _saved(supernet: Supernet, space: SearchSpace, batch: int) -> int:
+    """Bytes that a mixed forward pass keeps for its backward pass."""
+    storages: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    tables = {d.name: torch.full((d.rows, len(d.options)), 1 / len(d.options)) for d in space.decisions}
+    x = torch.randn(batch, *space.graph.input)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        y = supernet(x, {name: table.requires_grad_() for name, table in tables.items()})
+    weights = {p.untyped_storage().data_ptr() for p in supernet.parameters()}
+    del y
+    return sum(size for place, size in storages.items() if place not in weights)
+
+
+def _every(decisions: tuple[Decision, ...]) -> Iterator[dict[str, Any]]:
+    """Every combination of values."""
+    from itertools import product
+
+    names = [decision.name for decision in decisions]
+    for values in product(*(decision.values() for decision in decisions)):
+        yield dict(zip(names, values, strict=True))
