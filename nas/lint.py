@@ -161,17 +161,30 @@ class Linter:
 
     def _builds(self, drawn: list[Architecture]) -> Generator[Finding, None, bool]:
         """Build, run and differentiate samples that hold every option; the first failure of each kind."""
-        chosen = [*drawn[: max(1, self.samples // 5)], *self._covering(drawn)]
+        chosen = dict.fromkeys([*drawn[: max(1, self.samples // 5)], *self._covering(drawn)])
         failures: dict[str, str] = {}
-        for each in dict.fromkeys(chosen):
-            problem = self._problem(each)
-            if problem is not None:
-                failures.setdefault(*problem)
+        idle: dict[str, str] = {}
+        trained: set[str] = set()
+        for each in chosen:
+            where = f"(in {each.literal})"
+            try:
+                network = self._trained(each)
+            except Exception as error:
+                topic, text = error.args if isinstance(error, _Unsound) else ("build", _sentence(error))
+                failures.setdefault(topic, f"{text} {where}")
+                continue
+            for name, p in network.named_parameters():
+                if p.grad is not None:
+                    trained.add(name)
+                elif p.requires_grad:
+                    idle.setdefault(name, where)
+        for name in [name for name in idle if name not in trained][:1]:
+            failures["gradient"] = f"the parameter {name!r} never gets a gradient: unused {idle[name]}"
         for topic, text in failures.items():
             yield Finding("error", topic, text)
         if not failures:
-            number = len(dict.fromkeys(chosen))
-            yield Finding("fact", "build", f"{number} samples with every option built, forward and backward")
+            text = f"{len(chosen)} samples with every option built, forward and backward"
+            yield Finding("fact", "build", text)
         return bool(failures)
 
     def _covering(self, drawn: list[Architecture]) -> list[Architecture]:
@@ -194,28 +207,20 @@ class Linter:
                 found.append(each)
         return found
 
-    def _problem(self, each: Architecture) -> tuple[str, str] | None:
-        """Why a network cannot be trained, or None."""
-        where = f"(in {each.literal})"
-        try:
-            cost(self.space.fill(each))
-            with randomness(self.seed, "lint"):
-                network = Network(self.space.fill(each))
-                x = torch.randn(2, *network.input)
-                y = network(x)
-        except Exception as error:
-            return "build", f"{type(error).__name__}: {error} {where}".removeprefix("ValueError: ")
+    def _trained(self, each: Architecture) -> Network:
+        """A network after one forward and backward pass. Raises _Unsound for outputs of no use."""
+        cost(self.space.fill(each))
+        with randomness(self.seed, "lint"):
+            network = Network(self.space.fill(each))
+            y = network(torch.randn(2, *network.input))
         if y.shape != (2, network.classes):
-            return "output", f"gives {tuple(y.shape)} for 2 images, not (2, {network.classes}) {where}"
+            raise _Unsound("output", f"gives {tuple(y.shape)} for 2 images, not (2, {network.classes})")
         if not torch.isfinite(y).all():
-            return "output", f"gives numbers that are not finite {where}"
+            raise _Unsound("output", "gives numbers that are not finite")
         if not y.requires_grad:
-            return "gradient", f"has nothing to train {where}"
+            raise _Unsound("gradient", "has nothing to train")
         y.square().sum().backward()
-        idle = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
-        if idle:
-            return "gradient", f"the parameter {idle[0]!r} never gets a gradient: it is not used {where}"
-        return None
+        return network
 
     # --- options --------------------------------------------------------------------------------------------
 
@@ -280,6 +285,14 @@ class Linter:
             f"{params:,} parameters; about {total:,.0f} MiB for a training step with batch {BATCH} "
             f"({each / MIB:,.2f} MiB an image)",
         )
+
+
+class _Unsound(Exception):
+    """A network runs, but its output is of no use: the topic and the sentence."""
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def _saved(supernet: Supernet, space: SearchSpace, batch: int) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
 from nas.primitives.conv import conv_bn
 from nas.primitives.pool import max_pool
-from nas.primitives.primitive import PRIMITIVES, Tally, primitive
+from nas.primitives.primitive import PRIMITIVES, Build, Tally, primitive
 
-VERTICES = {  # NAS-Bench-101's name -> the operation, and the attributes that the name fixes
+VERTICES: dict[
+    str, tuple[Build, dict[str, Any]]
+] = {  # NAS-Bench-101's name -> the operation, and the attributes that the name fixes
     "conv3x3-bn-relu": (conv_bn, {"kernel": 3, "act": "relu"}),
     "conv1x1-bn-relu": (conv_bn, {"kernel": 1, "act": "relu"}),
     "maxpool3x3": (max_pool, {"kernel": 3}),

@@ -136,7 +136,7 @@ def linear_preprocess(c_in: int, c_out: int, stride: int = 1, affine: bool = Tru
     if stride == 1:
         return conv_bn(c_in, c_out, 1, affine, kernel=1)
     reduction = FactorizedReduction(c_in, c_out, affine)
-    reduction.relu = nn.Identity()
+    reduction.add_module("relu", nn.Identity())
     return reduction
 
 
@@ -152,9 +152,7 @@ def _unpadded(t: Tally, c: int, s: int, a: bool) -> None:
 @primitive("unpadded_conv_bn", cost=_unpadded, least=lambda stride: 3)
 def unpadded_conv_bn(c_in: int, c_out: int, stride: int = 1, affine: bool = True) -> nn.Module:
     """3x3 convolution without padding, norm: the size becomes floor((size - 3) / stride) + 1"""
-    return nn.Sequential(
-        nn.Conv2d(c_in, c_out, 3, stride, bias=False), nn.BatchNorm2d(c_out, affine=affine)
-    )
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride, bias=False), nn.BatchNorm2d(c_out, affine=affine))
 
 
 def _head(

@@ -255,7 +255,7 @@ def _of_file(address: str) -> Primitive:
     missing = [each for each in required if each not in POSITIONAL]
     if missing:
         raise ValueError(
-    return {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is Literal}
+            f"{address} needs the argument {missing[0]!r}: an operation is built of c_in, c_out, stride and "
             "affine; give every other argument a default"
         )
     return Primitive(address, thing, None, strides=())

@@ -35,8 +35,15 @@ class Decision:
             raise ValueError(
                 f"decision {self.name!r}: keep must be in 1..rows ({self.rows}), not {self.keep}"
             )
-        if len(set(self.options)) < len(self.options):
-            raise ValueError(f"decision {self.name!r}: options must differ, got {self.options}")
+        texts = [str(option) for option in self.options]
+        if len(set(texts)) < len(texts):
+            raise ValueError(f"decision {self.name!r}: options must differ as text, got {list(self.options)}")
+        for text in texts:
+            if set(text) & set("|+") or text != text.strip() or not text:
+                raise ValueError(
+                    f"decision {self.name!r}: a literal could not show the option {text!r}: "
+                    "no | or +, no space at its ends, not empty"
+                )
         if not self.legal:
             raise ValueError(f"decision {self.name!r} has no option that a value may have")
 
