@@ -1,6 +1,6 @@
 """A strategy of one's own in one file: local search (White, Nolen, Savani, UAI 2021).
 
-    nas search --strategy examples/my_strategy.py:LocalSearch --data digits --budget 10trials
+nas search --strategy examples/my_strategy.py:LocalSearch --data digits --budget 10trials
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Score an exported ONNX file on CIFAR-10's test images, with NumPy and ONNX Runtime alone.
 
-    python examples/score_onnx.py EXPORT/network.onnx DATA/cifar-10-batches-bin/test_batch.bin
+python examples/score_onnx.py EXPORT/network.onnx DATA/cifar-10-batches-bin/test_batch.bin
 """
 
 import json

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 
 
 def main() -> None:
@@ -21,6 +22,7 @@ def main() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, interrupt)
         threading.excepthook = _thread_failed
+        warnings.showwarning = _note
         from nas.cli.app import app
 
         app(prog_name="nas")
@@ -28,6 +30,14 @@ def main() -> None:
         from nas.cli.errors import exit_status
 
         sys.exit(exit_status(error, debug="--debug" in sys.argv))
+
+
+def _note(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
+    """A warning of ours is a line to read; those of libraries are for developers."""
+    if category is UserWarning and "/nas/" in str(place[0] if place else ""):
+        from nas.cli.errors import say
+
+        say(f"note: {message}")
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:

@@ -81,7 +81,7 @@ def _short(address: str) -> str:
 def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
     """Search to the end, showing it; then the result."""
     from nas.cli.progress import Show
-    from nas.loop import proceed
+    from nas.loop import proceed, searched_space
     from nas.report import comparison, record, table, verdict
 
     at_work(run.folder)
@@ -93,6 +93,8 @@ def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
             f"{config['device']} with {config['threads']} threads\n"
             f"run folder: {run.folder}\n"
         )
+        for note in searched_space(config, examples).notes:
+            show.console.print(f"note: {note}\n")
         result = proceed(run, data=examples, watcher=show)
         show.console.print()
         rows = comparison(run.events())
@@ -100,6 +102,8 @@ def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
             show.console.print(table(rows))
         show.console.print(verdict(rows))
         spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in record(run.folder).phases().items())
+        if result["cost"]["replays"]:
+            show.console.print(f"{result['cost']['replays']} proposals were known networks and cost nothing")
         show.console.print(f"{result['params']:,} parameters, {result['macs']:,} multiply-adds; {spent}")
     if not quiet:
         say(f"next: nas report {run.folder} | nas export {run.folder} | tensorboard --logdir {run.folder}")
