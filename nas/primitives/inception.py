@@ -6,8 +6,7 @@ One list of paths describes each module; the layers and their cost are read from
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +34,7 @@ FAR: dict[str, tuple[Kernel, ...]] = {  # of the path that sees farther
 TRIED_NORMS = tuple(norm for norm in NORMS if norm != "layer")  # which makes zero of a path of one channel
 
 
-@dataclass(frozen=True)
-class Path:
+class Path(NamedTuple):
     """Convolutions in a row, each a kernel and its channels out; `pool`: a 3x3 pooling comes first."""
 
     convs: tuple[tuple[Kernel, int], ...]
@@ -56,8 +54,7 @@ class Path:
         ]
 
 
-@dataclass(frozen=True)
-class Style:
+class Style(NamedTuple):
     """What surrounds every convolution."""
 
     affine: bool = True
@@ -117,8 +114,7 @@ def _width(width: float, of: int) -> int:
     return max(2, round(width * of)) if 0 < width < 1 else int(width)
 
 
-@dataclass(frozen=True)
-class Widths:
+class Widths(NamedTuple):
     """The arguments of an inception module that give its paths; see `inception`."""
 
     b1: float = 0.25
@@ -237,8 +233,7 @@ def inception(
     return Paths(c_in, stride, widths.paths(c_in, c_out), Style(affine, norm, bias, act))
 
 
-@dataclass(frozen=True)
-class ResidualWidths:
+class ResidualWidths(NamedTuple):
     """The arguments of an Inception-ResNet block that give its paths; see `inception_resnet`."""
 
     b1: float = 0.1
@@ -273,7 +268,7 @@ class InceptionResidual(nn.Module):
         self, c_in: int, c_out: int, stride: int, paths: Mapping[str, Path], style: Style, *, scale: float
     ) -> None:
         super().__init__()
-        self.paths = Paths(c_in, stride, paths, replace(style, bias=False))
+        self.paths = Paths(c_in, stride, paths, style._replace(bias=False))
         self.restore = nn.Conv2d(sum(path.out for path in paths.values()), c_out, 1, bias=style.bias)
         same = stride == 1 and c_in == c_out
         self.shortcut = (

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +38,7 @@ def depthwise_separable(
     )
 
 
-@dataclass(frozen=True)
-class Inverted:
+class Inverted(NamedTuple):
     """The arguments of an inverted residual, and the widths that follow from them."""
 
     kernel: int = 3

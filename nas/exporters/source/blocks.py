@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from nas.exporters.source.layout import literal
-from nas.exporters.source.program import Call, Number, Program, default
+from nas.exporters.source.program import Call, Number, Program, accepts, default
 
 Read = tuple[int, int]  # the place of a call in its block, and of one of its inputs
 
@@ -223,8 +223,8 @@ def _singular(word: str) -> str:
 
 def construction(call: Call, *, maker: str, texts: dict[str, str]) -> str:
     """What builds a call's module: channels by place, the rest only where it is not the default."""
-    parts = [texts["c_in"], texts["c_out"]]
-    if texts["stride"] != repr(default(call.op, "stride")):
+    parts = [texts[name] for name in ("c_in", "c_out") if accepts(call.op, name)]
+    if accepts(call.op, "stride") and texts["stride"] != repr(default(call.op, "stride")):
         parts.append(texts["stride"])
     for name, _ in call.numbers[3:]:
         if texts[name] != repr(default(call.op, name)):

@@ -93,6 +93,8 @@ def _arguments(
     numbers: list[tuple[str, Number]] = [("c_in", c_in), ("c_out", c_out), ("stride", node.stride)]
     words: list[tuple[str, str | bool]] = []
     for name, value in sorted(attributes.items()):
+        if not accepts(node.op, name):
+            continue
         if isinstance(value, str | bool):
             if value != default(node.op, name):
                 words.append((name, value))
@@ -105,3 +107,8 @@ def default(op: object, name: str) -> object:
     """The default of an argument of a primitive; None if it has none."""
     parameters = inspect.signature(resolve(str(op)).build).parameters
     return parameters[name].default if name in parameters else None
+
+
+def accepts(op: object, name: str) -> bool:
+    """Whether a primitive takes an argument of that name: one of a user's own may leave some out."""
+    return name in inspect.signature(resolve(str(op)).build).parameters
