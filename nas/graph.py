@@ -37,11 +37,16 @@ class Hole(NamedTuple):
     row: int = 0
     option: Option | None = None
     sliced: bool = False
-    times: int = 1
+    times: float = 1
+    multiple: int = 1
 
     def channels(self, option: Option) -> int:
-        """The channels that `option` of a width means."""
-        return max(1, round(float(option) * self.times))
+        """The channels that `option` of a width means: times `times`, to the nearest whole `multiple` but not
+        more than a tenth below (as MobileNet rounds).
+        """
+        wanted = float(option) * self.times
+        found = max(1, int(wanted / self.multiple + 0.5)) * self.multiple
+        return found + self.multiple if found < 0.9 * wanted else found
 
 
 class Node(NamedTuple):

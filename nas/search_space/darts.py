@@ -14,6 +14,7 @@ from typing import Literal
 
 from nas.graph import Builder, Hole, Shape, Value
 from nas.search_space.decision import Decision
+from nas.search_space.skeleton import Place, Scale, darts_skeleton
 from nas.search_space.space import SPACES, SearchSpace
 
 OPERATIONS = (
@@ -82,65 +83,33 @@ def darts(
         for kind in KINDS
         for j in range(NODES)
     )
-    b = Builder(input)
-    before, last = _stem(b, stem, channels)
-    reductions = {cells // 3, 2 * cells // 3}
-    width, shrunk = channels, stem == "imagenet"
-    heads: tuple[str, ...] = ()
-    for index in range(cells):
-        reduce = index in reductions
-        width *= 2 if reduce else 1
-        before, last = last, _cell(b, f"cells.{index}", before, last, width, reduce=reduce, shrunk=shrunk)
-        shrunk = reduce
-        if auxiliary and index == 2 * cells // 3:
-            heads = (_auxiliary(b, last, classes, stem),)
-    pooled = b("pool", "global_avg_pool", last)
-    b("classifier", "linear", pooled, out=classes)
+    graph = darts_skeleton(Builder(input), _cell, Scale(channels, cells, classes, stem, auxiliary))
     return SearchSpace(
         decisions,
-        b.graph(auxiliary=heads),
+        graph,
         known=KNOWN,
         supernet={"affine": False, "pool_norm": True},
         read=genotype,
     )
 
 
-def _auxiliary(b: Builder, x: str, classes: int, stem: str) -> str:
-    """The published heads: of CIFAR for 8x8 pixels; of ImageNet for 7x7, without a norm after its second
-    convolution.
-    """
-    cifar = stem == "cifar"
-    stride = 3 if cifar else 2
-    return b("auxiliary", "auxiliary_head", x, out=classes, stride=stride, affine=True, second_norm=cifar)
-
-
-def _stem(b: Builder, stem: str, channels: int) -> tuple[str, str]:
-    """The two states that the first cell reads."""
-    if stem == "cifar":
-        x = b("stem", "conv_bn_3x3", "input", out=3 * channels, affine=True)
-        return x, x
-    x = b("stem0", "conv_bn_3x3", "input", out=channels // 2, stride=2, affine=True)
-    first = b("stem1", "conv_3x3", x, out=channels, stride=2, affine=True)
-    return first, b("stem2", "conv_3x3", first, out=channels, stride=2, affine=True)
-
-
-def _cell(b: Builder, name: str, before: str, last: str, width: int, *, reduce: bool, shrunk: bool) -> str:
-    """One cell. `shrunk`: the cell before was a reduction, so `before` is twice as large as `last`."""
-    kind = "reduce" if reduce else "normal"
+def _cell(b: Builder, place: Place) -> str:
+    name, width = place.name, place.width
+    kind = KINDS[place.reduce]
     states = [
-        b(f"{name}.pre0", "preprocess", before, out=width, stride=2 if shrunk else 1),
-        b(f"{name}.pre1", "preprocess", last, out=width),
+        b(f"{name}.pre0", "preprocess", place.before, out=width, stride=2 if place.shrunk else 1),
+        b(f"{name}.pre1", "preprocess", place.last, out=width),
     ]
     for j in range(NODES):
         edges = [
             b(
                 f"{name}.edge{i}_{j + 2}",
                 Hole(f"{kind}.{j}", i),
-                s,
+                state,
                 out=width,
-                stride=2 if reduce and i < 2 else 1,
+                stride=2 if place.reduce and i < 2 else 1,
             )
-            for i, s in enumerate(states)
+            for i, state in enumerate(states)
         ]
         states.append(b(f"{name}.node{j + 2}", "sum", *edges))
     return b(f"{name}.out", "concat", *states[2:])
@@ -153,27 +122,41 @@ def genotype(text: str) -> Mapping[str, Value] | None:
     Raises ValueError for a genotype that is no point of this space (another number of nodes, another
     concatenation).
     """
+    cells = notation(text)
+    if cells is None:
+        return None
+    choices: dict[str, Value] = {}
+    for kind, (pairs, joined) in cells.items():
+        if len(pairs) != 2 * NODES or joined != list(range(2, 2 + NODES)):
+            raise ValueError(
+                f"a genotype of `darts` has {NODES} nodes a cell, all concatenated; its {kind} cell has "
+                f"{len(pairs) // 2} nodes and concatenates {joined}"
+            )
+        for j in range(NODES):
+            choices[f"{kind}.{j}"] = tuple(sorted((source, op) for op, source in pairs[2 * j : 2 * j + 2]))
+    return choices
+
+
+def notation(text: str) -> dict[str, tuple[list[tuple[str, int]], list[int]]] | None:
+    """The cells of a ``Genotype(...)``: for each, the (operation, input) pairs and what is concatenated.
+
+    None for another text. Raises ValueError if it is a broken one.
+    """
     if not text.startswith("Genotype("):
         return None
     try:
         call = ast.parse(text, mode="eval").body
         assert isinstance(call, ast.Call)
         fields = {keyword.arg: keyword.value for keyword in call.keywords}
-        pairs = {kind: ast.literal_eval(fields[kind]) for kind in KINDS}
-        joined = {kind: _concatenation(fields[f"{kind}_concat"]) for kind in KINDS}
-    except (SyntaxError, ValueError, KeyError, AssertionError) as error:
-        raise ValueError(f"not a genotype: {text[:80]!r} ({error})") from error
-    choices: dict[str, Value] = {}
-    for kind in KINDS:
-        if len(pairs[kind]) != 2 * NODES or joined[kind] != list(range(2, 2 + NODES)):
-            raise ValueError(
-                f"a genotype of `darts` has {NODES} nodes a cell, all concatenated; its {kind} cell has "
-                f"{len(pairs[kind]) // 2} nodes and concatenates {joined[kind]}"
+        return {
+            kind: (
+                [(str(op), int(source)) for op, source in ast.literal_eval(fields[kind])],
+                _concatenation(fields[f"{kind}_concat"]),
             )
-        for j in range(NODES):
-            inputs = sorted((int(source), str(op)) for op, source in pairs[kind][2 * j : 2 * j + 2])
-            choices[f"{kind}.{j}"] = tuple(inputs)
-    return choices
+            for kind in KINDS
+        }
+    except (SyntaxError, ValueError, TypeError, KeyError, AssertionError) as error:
+        raise ValueError(f"not a genotype: {text[:80]!r} ({error})") from error
 
 
 def _concatenation(node: ast.expr) -> list[int]:

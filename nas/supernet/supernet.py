@@ -10,7 +10,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from nas.graph import JOINS, Graph, Hole, Node, Option, Scalar
+from nas.graph import JOINS, Graph, Hole, Node, Option, Scalar, Value
 from nas.network import JOIN_FUNCTIONS, Network, Program, Runner, build_option
 from nas.primitives.layers import LayerNorm
 from nas.search_space import Architecture, SearchSpace
@@ -133,7 +133,7 @@ class Supernet(Network):
                 for node in self.graph.nodes
             ]
             graph = Graph(sized, input=self.graph.input, auxiliary=self.graph.auxiliary)
-            return self._compile(graph, self._runners(graph, mixed=True))
+            return self._compile(graph, self._runners(graph, picked=picked))
 
         return self._kept(key, make)
 
@@ -267,9 +267,9 @@ class Supernet(Network):
 
     # --- runners --------------------------------------------------------------------------------------------
 
-    def _runners(self, graph: Graph, *, mixed: bool = False) -> dict[str, Runner]:
-        """What computes each node of the unfilled graph, of one with its widths filled (`mixed`), or of a
-        path.
+    def _runners(self, graph: Graph, *, picked: Mapping[str, Value] | None = None) -> dict[str, Runner]:
+        """What computes each node of the unfilled graph, of one with its widths filled (as `picked`),
+        or of a path.
         """
         widths = self._widths(graph)
         columns = self._columns(graph)
@@ -283,7 +283,7 @@ class Supernet(Network):
             else:
                 source = node.inputs[0]
                 run = self._operation(node, widths[source], widths[node.name], columns.get(source))
-            runs[node.name] = self._gated(node, run, soft=graph is self.graph, mixed=mixed)
+            runs[node.name] = self._gated(node, run, soft=graph is self.graph, picked=picked)
         return runs
 
     def _operation(self, node: Node, c_in: int, c_out: int, columns: Columns | None) -> Runner:
@@ -324,20 +324,23 @@ class Supernet(Network):
         pairs = [(i, j) for i, a in enumerate(first) for j, b in enumerate(second) if a == b]
         return Either(run, whole, (before, after), pairs)
 
-    def _gated(self, node: Node, run: Runner, *, soft: bool, mixed: bool) -> Runner:
+    def _gated(self, node: Node, run: Runner, *, soft: bool, picked: Mapping[str, Value] | None) -> Runner:
         """With the weight of the node's width, and of its presence."""
         hole = self._width_holes[node.name]
         own = self._open[node.name].out
         if soft and hole is not None and node.op not in JOINS:
             run = Masked(run, hole, self._sizes(node.name), own=isinstance(own, Hole))
-        elif mixed and isinstance(own, Hole):
-            assert isinstance(node.out, int)
-            index = self._sizes(node.name).index(node.out)
+        elif picked and isinstance(own, Hole):
+            index = self._place(own, dict(picked[own.decision])[own.row])
             run = Gate(run, ((own, index),))
         if node.when is not None:
-            index = self.space.decision(node.when.decision).options.index(node.when.option)
-            run = Gate(run, ((node.when, index),))
+            run = Gate(run, ((node.when, self._place(node.when, node.when.option)),))
         return run
+
+    def _place(self, hole: Hole, option: Option | None) -> int:
+        """The index of an option in the decision of a hole."""
+        assert option is not None
+        return self.space.decision(hole.decision).options.index(option)
 
     def _columns(self, graph: Graph) -> dict[str, Columns | None]:
         """Which channels of the supernet's value a path's value has, behind loose ends."""
@@ -362,8 +365,7 @@ class Supernet(Network):
             if name in reader.inputs and reader.name != concat:
                 fixed: Pick = ()
                 if reader.when is not None:
-                    options = self.space.decision(reader.when.decision).options
-                    fixed = ((reader.when, options.index(reader.when.option)),)
+                    fixed = ((reader.when, self._place(reader.when, reader.when.option)),)
                 found.append([(*fixed, *pick) for _, _, pick in self._picks(reader)])
         return found
 
