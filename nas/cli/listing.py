@@ -24,6 +24,27 @@ def _registry(module: str, name: str) -> Callable[[], list[Row]]:
     return rows
 
 
+def _primitives() -> list[Row]:
+    from nas.primitives import PRIMITIVES
+
+    return [
+        {
+            "name": name,
+            "summary": PRIMITIVES.summary(name),
+            "kind": primitive.kind,
+            "strides": list(primitive.strides),
+            "attributes": {key: list(values) for key, values in primitive.attributes.items()},
+        }
+        for name, primitive in PRIMITIVES.items()
+    ]
+
+
+def _operations() -> list[Row]:
+    from nas.search_space import OPERATIONS
+
+    return [{"name": name, "summary": ", ".join(names)} for name, names in OPERATIONS.items()]
+
+
 def _baselines() -> list[Row]:
     from nas.hand_designed import published
 
@@ -58,7 +79,8 @@ def _runs() -> list[Row]:
 
 KINDS: dict[str, Callable[[], list[Row]]] = {
     "spaces": _registry("nas.search_space", "SPACES"),
-    "primitives": _registry("nas.primitives", "PRIMITIVES"),
+    "primitives": _primitives,
+    "operations": _operations,
     "strategies": _registry("nas.strategies", "STRATEGIES"),
     "evaluators": _registry("nas.evaluators", "EVALUATORS"),
     "baselines": _baselines,

@@ -161,16 +161,16 @@ class Blocks:
         if cells is None:
             return None
         choices: dict[str, Any] = {}
-        for place, (kind, (pairs, joined)) in enumerate(zip(self.kinds, cells.values(), strict=True)):
+        for kind, always, (name, (pairs, joined)) in zip(self.kinds, self.ends, cells.items(), strict=True):
             found = self.halves(kind, [(self._known(op), state) for op, state in pairs])
-            ends = [self._ends(pairs, always) for always in ((), self.ends[place])]
-            if joined not in ends:
-                raise ValueError(
-                    f"the {kind} cell concatenates {joined}; here the output of those blocks takes "
-                    f"{ends[-1]}, which follows from what they read"
-                )
             if {**found, **choices} != {**choices, **found}:
                 raise ValueError(f"the space has one cell, for both sizes; these are two: {text[:80]!r}")
+            ends = [self._ends(pairs, states) for states in ((), always)]
+            if joined not in ends:
+                raise ValueError(
+                    f"the {name} cell concatenates {joined}; here the output of those blocks takes "
+                    f"{ends[-1]}, which follows from what they read"
+                )
             choices |= found
         return choices
 

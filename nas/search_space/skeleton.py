@@ -134,8 +134,11 @@ def _nasnet_start(b: Builder, cell: Cell, scale: Scale) -> Place:
     if scale.stem == "cifar":
         x = b("stem", "conv_bn_3x3", "input", out=3 * c, affine=True)
         return Place("", x, x, c, side=side)
-    if c % 4:
-        raise ValueError(f"the stem's cells have a quarter of the channels: {c} must be a multiple of 4")
+    if c % 4 or c < 8:
+        raise ValueError(
+            f"the first cell of the stem has a quarter of the channels, and at least 2: {c} should be a multiple "
+            "of 4, from 8 on"
+        )
     x = b("stem", "unpadded_conv_bn", "input", out=scale.stem_channels, stride=2, affine=True)
     side = (side - 1) // 2
     first = Place("stems.0", x, x, c // 4, reduce=True, raw=scale.stem_channels, side=side)

@@ -16,7 +16,7 @@ A node reads the one before it unless `inputs` say otherwise. ``$decision`` or `
 $decision == option`` lets a node exist. `out` and `stride` are expressions over `scale` and loop variables,
 other attributes are values (``=`` before an expression). ``repeat: N`` writes `nodes` N times, ``depth:
 $decision`` lets the decision say how many times. `scale` holds the arguments of the space with their
-defaults; `classes` and `input` are always among them.
+defaults; `classes` and `input` are always among them. `options` may name a set: ``options: nasnet``.
 """
 
 from __future__ import annotations
@@ -105,7 +105,11 @@ class _Writer:
                 raise ValueError(
                     f"decision {name!r}: " + unknown("key", str(key), ("options", "rows", "keep", "never"))
                 )
-        if not isinstance(fields.get("options"), Sequence) or isinstance(fields["options"], str):
+        if isinstance(fields.get("options"), str):
+            from nas.search_space.operations import operations
+
+            fields["options"] = operations(fields["options"])
+        if not isinstance(fields.get("options"), Sequence):
             raise ValueError(f"decision {name!r} needs a list of options, not {fields.get('options')!r}")
         rows = int(evaluate(fields.get("rows", 1), self.arguments))
         keep = int(evaluate(fields.get("keep", rows), self.arguments))
