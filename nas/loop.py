@@ -332,8 +332,11 @@ def searched_space(config: Config, data: Dataset | None) -> SearchSpace:
 
 def _check_scales(config: Config, data: Dataset | None) -> None:
     """Cost an architecture at both scales, which needs no module: illegal sizes and limits show here."""
+    section = dict(config["strategy"])
+    strategy: Strategy = STRATEGIES.resolve(section.pop("name"))(**section)
     try:
         made = searched_space(config, data)
+        strategy.check(made)
         sampled = made.sample(generator("check"))
         cost(made.fill(sampled))
     except ValueError as error:

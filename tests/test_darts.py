@@ -41,7 +41,7 @@ def prepared(name: str, **arguments: object) -> tuple[Darts, tuple[Tensor, Tenso
 
 
 def unrolled_loss(strategy: Darts, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> float:
-    """L_val(w', alpha) written out: one step of SGD with momentum and weight decay, then the validation loss."""
+    """L_val(w', alpha) written out: one step of SGD with momentum and weight decay, then that loss."""
 
     def loss(weights: dict[str, Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
         tables = {name: torch.softmax(alpha, -1) for name, alpha in strategy.alphas.items()}

@@ -1,4 +1,4 @@
-"""nas lint finds each of a set of broken spaces, says where and what to do, and is content with sound ones."""
+"""nas lint finds each of a set of broken spaces and says what to do; sound ones pass."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ nodes:
 BROKEN: dict[str, tuple[Mapping[str, str], tuple[str, str, str]]] = {
     "sum of two sizes": (
         {
-            "{op: global": "{name: b, op: conv_3x3, out: 4, stride: 2}\n  - {op: sum, inputs: [a, b]}\n  - {op: global"
+            "{op: global": "{name: b, op: conv_3x3, out: 4, stride: 2}\n"
+            "  - {op: sum, inputs: [a, b]}\n  - {op: global"
         },
         (
             "error",

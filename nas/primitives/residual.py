@@ -7,7 +7,6 @@ convolution); Zagoruyko & Komodakis 2016 (wide); Xie et al. 2017 (ResNeXt); Hu e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import gcd, prod
 from typing import Any, Literal, NamedTuple
 
@@ -40,8 +39,7 @@ class Conv(NamedTuple):
     groups: int = 1
 
 
-@dataclass(frozen=True)
-class Form:
+class Form(NamedTuple):
     """What residual blocks have in common, as their attributes say it."""
 
     shortcut: Shortcut = "B"

@@ -5,9 +5,8 @@ of Single Path One-Shot.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -116,8 +115,7 @@ def shuffle_v1(
     return GroupedShuffle(c_in, c_out, stride, affine, groups=groups, first=first, act=act, norm=norm)
 
 
-@dataclass(frozen=True)
-class Shuffle:
+class Shuffle(NamedTuple):
     """The arguments of a ShuffleNet v2 unit, and the widths that follow from them."""
 
     kernel: int = 3
@@ -150,7 +148,7 @@ class Shuffle:
             ]
         return nn.Sequential(*convolutions)
 
-    def count(self, t: Tally, widths: Sequence[int], stride: int, affine: bool) -> Tally:
+    def layers(self, t: Tally, widths: Sequence[int], stride: int, affine: bool) -> Tally:
         """Adds `pairs` to a tally."""
         for i, (narrow, wide) in enumerate(pairwise(widths)):
             t.conv(narrow, self.kernel, 1 if i else stride, groups=narrow).norm(affine, self.norm)
@@ -183,11 +181,11 @@ def _unit(t: Tally, c: int, s: int, a: bool, **given: Any) -> Tally:
     form = Shuffle(**given)
     widths, paths = form.widths(t.c, c, s), []
     if widens(t.c, c, s):
-        paths.append(form.count(t.branch(), (t.c, form.kept(t.c, c, s)), s, a))
+        paths.append(form.layers(t.branch(), (t.c, form.kept(t.c, c, s)), s, a))
     main = Tally(widths[0], t.h, t.w)
     if not form.xception:
         main.conv(widths[1]).norm(a, form.norm)
-    paths.append(form.count(main, widths if form.xception else widths[1:], s, a))
+    paths.append(form.layers(main, widths if form.xception else widths[1:], s, a))
     return t.join(*paths, out=c)
 
 

@@ -42,7 +42,7 @@ def nasbench201(
     for stage in range(3):
         width = channels * 2**stage
         if stage:
-            x = _reduction(b, f"reductions.{stage - 1}", x, width)
+            x = reduction(b, f"reductions.{stage - 1}", x, width)
         for _ in range(cells):
             x = _cell(b, f"cells.{index}", x, width)
             index += 1
@@ -85,7 +85,7 @@ def _cell(b: Builder, name: str, x: str, width: int) -> str:
     return states[-1]
 
 
-def _reduction(b: Builder, name: str, x: str, width: int) -> str:
+def reduction(b: Builder, name: str, x: str, width: int | Hole) -> str:
     """A residual block of stride 2 (He et al. 2016) between the stages."""
     y = b(f"{name}.conv_a", "conv_3x3", x, out=width, stride=2, affine=True)
     y = b(f"{name}.conv_b", "conv_3x3", y, out=width, affine=True)

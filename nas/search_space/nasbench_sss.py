@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from nas.graph import Builder, Hole, Shape, Value
 from nas.search_space.decision import Decision
+from nas.search_space.nasbench201 import reduction
 from nas.search_space.space import SPACES, SearchSpace
 
 WIDTHS = tuple(range(8, 65, 8))
@@ -39,7 +40,7 @@ def nasbench_sss(*, classes: int = 10, input: Shape = (3, 32, 32)) -> SearchSpac
     b = Builder(input)
     x = b("stem", "conv_bn_3x3", "input", out=Hole("widths", 0))
     for layer in range(LAYERS):
-        add = _reduction if layer % 2 else _cell
+        add = reduction if layer % 2 else _cell
         x = add(b, f"layers.{layer}", x, Hole("widths", layer))
     x = b("last", "bn_relu", x)
     x = b("pool", "global_avg_pool", x)
@@ -56,15 +57,6 @@ def _cell(b: Builder, name: str, x: str, width: Hole) -> str:
         ]
         states.append(b(f"{name}.node{j}", "sum", *edges))
     return states[-1]
-
-
-def _reduction(b: Builder, name: str, x: str, width: Hole) -> str:
-    """A residual block of stride 2, as in NAS-Bench-201."""
-    y = b(f"{name}.conv_a", "conv_3x3", x, out=width, stride=2)
-    y = b(f"{name}.conv_b", "conv_3x3", y, out=width)
-    pooled = b(f"{name}.pool", "avg_pool_2x2", x, stride=2)
-    shortcut = b(f"{name}.shortcut", "linear_conv_1x1", pooled, out=width)
-    return b(f"{name}.sum", "sum", y, shortcut)
 
 
 def read(text: str) -> Mapping[str, Value] | None:

@@ -136,8 +136,8 @@ def _nasnet_start(b: Builder, cell: Cell, scale: Scale) -> Place:
         return Place("", x, x, c, side=side)
     if c % 4 or c < 8:
         raise ValueError(
-            f"the first cell of the stem has a quarter of the channels, and at least 2: {c} should be a multiple "
-            "of 4, from 8 on"
+            f"the first cell of the stem has a quarter of the channels, and at least 2: {c} should be a "
+            "multiple of 4, from 8 on"
         )
     x = b("stem", "unpadded_conv_bn", "input", out=scale.stem_channels, stride=2, affine=True)
     side = (side - 1) // 2

@@ -254,21 +254,24 @@ class SearchSpace:
         text = text.strip()
         if text in self.known:
             return self.parse(self.known[text])
+        found = self.architecture(self._choices(text))
+        broken = next((why for rule in self.rules if (why := rule(found))), None)
+        if broken:
+            raise ValueError(f"no architecture of {self.name!r}: {broken}")
+        return found
+
+    def _choices(self, text: str) -> Choices:
         if not text.startswith("|"):
             choices = self.read(text) if self.read else None
             if choices is None:
                 raise ValueError(f"space {self.name!r}: " + unknown("known architecture", text, self.known))
-            return self.architecture(choices)
+            return choices
         groups = text.split("+")
         if len(groups) != len(self.decisions):
             raise ValueError(
                 f"a literal of {self.name!r} has {len(self.decisions)} groups, got {len(groups)}: {text}"
             )
-        found = self.architecture({d.name: _parse(d, g) for d, g in zip(self.decisions, groups, strict=True)})
-        broken = next((why for rule in self.rules if (why := rule(found))), None)
-        if broken:
-            raise ValueError(f"no architecture of {self.name!r}: {broken}")
-        return found
+        return {d.name: _parse(d, g) for d, g in zip(self.decisions, groups, strict=True)}
 
     # --- graphs ---------------------------------------------------------------------------------------------
 

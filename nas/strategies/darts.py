@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nas.data.batches import Batches
-from nas.search_space import Architecture
+from nas.search_space import Architecture, SearchSpace
 from nas.seeding import derive, randomness
 from nas.strategies.strategy import STRATEGIES, OneShot, Task
 from nas.supernet import Supernet
@@ -70,6 +70,13 @@ class Darts(OneShot):
             clip,
         )
         self.alpha_lr, self.alpha_betas, self.alpha_weight_decay = alpha_lr, alpha_betas, alpha_weight_decay
+
+    def check(self, space: SearchSpace) -> None:
+        if space.finish is not None:
+            raise ValueError(
+                f"the wiring of {space.name!r} decides its widths, so its options cannot be mixed as darts "
+                "mixes them: search it with a strategy that trains architectures, as --strategy random does"
+            )
 
     def prepare(self, task: Task) -> None:
         """Build supernet, alphas, optimizers and batches."""

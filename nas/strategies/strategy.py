@@ -71,6 +71,10 @@ class Task:
 class Strategy(ABC):
     """Chooses architectures."""
 
+    def check(self, space: SearchSpace) -> None:
+        """Raises ValueError, before anything is begun, if this strategy cannot search `space`."""
+        return
+
     @abstractmethod
     def reports(self, task: Task) -> Iterator[Report]:
         """The search, lazily."""

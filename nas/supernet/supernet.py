@@ -156,8 +156,8 @@ class Supernet(Network):
         if inexact:
             warnings.warn(
                 f"a soft choice of width masks channels; in {len(inexact)} nodes ({inexact[0]} ...) an inner "
-                "width or a normalisation follows the channels, so the mixture is no exact sum of its options; "
-                "paths are exact",
+                "width or a normalisation follows the channels, so the mixture is no exact sum of its "
+                "options; paths are exact",
                 stacklevel=3,
             )
 
