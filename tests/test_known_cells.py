@@ -274,7 +274,7 @@ def test_named_sets_are_primitives() -> None:
 
 
 def test_shifted_pools_see_what_tensorflow_sees() -> None:
-    """At an even size all of the padding of stride 2 is behind; an odd size and stride 1 have none to shift."""
+    """At an even size all padding of stride 2 is behind; an odd size and stride 1 have nothing to shift."""
     for size in (8, 9):
         x = torch.randn(2, 3, size, size)
         behind = nn.functional.pad(x, (0, 1, 0, 1), value=-torch.inf)

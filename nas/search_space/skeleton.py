@@ -117,7 +117,9 @@ def nasnet_skeleton(b: Builder, cell: Cell, scale: Scale) -> Graph:
     """The skeleton of NASNet (Zoph et al. 2018) and PNASNet (Liu et al. 2018), for CIFAR and for ImageNet.
 
     For ImageNet two reduction cells, of a quarter and half of the channels, are part of the stem: three
-    halvings in all, before the cells that `scale` counts.
+    halvings in all, before the cells that `scale` counts. Where the released code has a 1x1 convolution of
+    stride 2 for an identity that halves, here is a factorised reduction, of the same size; and on CIFAR both
+    inputs of the first cell are brought to its width, where there the older one comes as it is.
     """
     start = _nasnet_start(b, cell, scale)
     heads: tuple[str, ...] = ()
@@ -154,7 +156,7 @@ def enas_skeleton(b: Builder, cell: Cell, scale: Scale) -> Graph:
     heads: tuple[str, ...] = ()
     last, side = x, halved(halved(min(b.input[1:])))
     for index, last in stack(b, cell, Place("", x, x, c), scale):
-        if scale.auxiliary and index == 2 * scale.cells // 3 + 1:
+        if scale.auxiliary and index == min(2 * scale.cells // 3, scale.cells - 2) + 1:
             heads = (picture_head(b, last, scale.classes, side, own=True),)
     return relu_head(b, last, scale.classes, heads, bias=False)
 
