@@ -11,6 +11,7 @@ from torch import nn
 from nas.data import as_dataset
 from nas.exporters import Exported
 from nas.graph import Shape
+from nas.registry import label
 from nas.run import Run, new_folder
 from nas.search_space import Architecture, SearchSpace
 from nas.subject import identify
@@ -73,8 +74,8 @@ def search(
         )
     config["device"] = available(config["device"])
     examples = foreign or (load_data(config) if objective is None else None)
-    name = config["strategy"]["name"].rpartition(":")[2]
-    folder = Path(run) if run else new_folder(f"{name}-{config['space']['name'].rpartition(':')[2]}")
+    names = (config["strategy"]["name"], config["space"]["name"])
+    folder = Path(run) if run else new_folder("-".join(map(label, names)))
     with begin(config, folder, data=examples) as opened:
         return proceed(opened, data=examples, objective=objective)
 
@@ -83,6 +84,11 @@ def _of_space(space: SearchSpace) -> dict[str, Any]:
     if not space.name:
         raise ValueError(
             "a space of one's own is found again by its address: make it with nas.space('file.py:name')"
+        )
+    if space.limits:
+        raise ValueError(
+            "limits of a search are part of its configuration: give the space without them, and "
+            "space={'name': ..., 'max_params': 3e6} or 'rule': 'file.py:name'"
         )
     return {"name": space.name, **{k: v for k, v in space.scale.items() if k not in ("classes", "input")}}
 

@@ -155,19 +155,26 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     executor = check.attempt(EXECUTORS.resolve, executor_name)
     published = SPACES.facts(space_name).get("network", {}) if build else {}
     searched, bounds = parted(_section(given, "space", base, space_name))
+    wrong = [key for key in searched if build and key not in parameters(build)]
+    for key in wrong:
+        known = [*parameters(build), *parameters(limits)]
+        check.errors.append("space: " + unknown("argument", str(key), known))
+    searched = {key: value for key, value in searched.items() if key not in wrong}
     own = _scale(check, build, {**split(space_name)[1], **searched}, "space")
     sized = {**published, **_section(given, "network", base, space_name)}
-    for key, value in (structure(build, own) if own else {}).items():
-        if sized.setdefault(key, value) != value:
+    shared = structure(build, own) if own else {}
+    network = _scale(check, build, {**shared, **sized}, "network")
+    for key, value in shared.items():
+        if network.get(key, value) != value:
             check.errors.append(
-                f"network.{key} = {sized[key]!r} makes other decisions than space.{key} = {value!r}: found "
+                f"network.{key} = {network[key]!r} makes other decisions than space.{key} = {value!r}: found "
                 "architectures would not fit; leave it out"
             )
     resolved = {
         "command": "search",
         "recipe": recipe_name,
         "space": {"name": split(space_name)[0], **own, **_limits(check, bounds)},
-        "network": _scale(check, build, sized, "network"),
+        "network": network,
         "strategy": {
             "name": strategy_name,
             **check.bind(strategy, _section(given, "strategy", base, strategy_name), "strategy"),

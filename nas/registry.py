@@ -28,6 +28,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"no {kind} {name!r}{hint} (there are: {listing})"
 
 
+def label(address: str) -> str:
+    """A short name for what an address names: of ``path/my.py:thing`` thing, of ``path/my.yaml?a=1`` my."""
+    return Path(address.partition("?")[0].rpartition(":")[2]).stem
+
+
 _FOLDERS: list[Path] = []  # where a relative path may begin, beside the working directory
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nas import hand_designed
 from nas.graph import Shape
 from nas.registry import absolute
+from nas.registry import label as label_of
 from nas.run import BEST, CHECKPOINT, CONFIG, check_run, events, read_environment, read_yaml
 from nas.search_space import SPACES, Architecture, SearchSpace, read, space
 
@@ -119,7 +120,7 @@ def identify(what: str) -> Subject:
 
 def _named(architecture: Architecture, label: str) -> Subject:
     known = re.fullmatch(r"[\w.-]+", label)
-    space_name = Path(architecture.space.partition("?")[0].rpartition(":")[2]).stem
+    space_name = label_of(architecture.space)
     return Subject(f"{space_name}-{label if known else architecture.digest[:8]}", architecture)
 
 

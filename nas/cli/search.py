@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -57,14 +56,15 @@ def command(
     )
     resolved = resolve_search(layers)
     from nas.loop import begin
+    from nas.registry import label
     from nas.run import new_folder
     from nas.train import available
     from nas.training import load_data
 
     resolved["device"] = available(resolved["device"])
     examples = load_data(resolved, download=download)
-    label = f"{_short(resolved['strategy']['name'])}-{_short(resolved['space']['name'])}"
-    folder = run or new_folder(label)
+    names = (resolved["strategy"]["name"], resolved["space"]["name"])
+    folder = run or new_folder("-".join(map(label, names)))
     with begin(resolved, folder, data=examples) as opened:
         finish(opened, examples, quiet=quiet, as_json=json)
 
@@ -72,10 +72,6 @@ def command(
 def _executor(name: str | None, workers: int | None) -> dict[str, Any] | None:
     given = {"name": name, "workers": workers}
     return {key: value for key, value in given.items() if value is not None} or None
-
-
-def _short(address: str) -> str:
-    return Path(address.partition("?")[0].rpartition(":")[2]).stem
 
 
 def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
