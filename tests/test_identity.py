@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from functools import cache
 from itertools import permutations, product
 from pathlib import Path
@@ -18,6 +19,7 @@ from nas.graph import Builder, Hole
 from nas.network import Network
 from nas.search_space import Architecture, Decision, SearchSpace, space
 from nas.search_space.nasbench201 import OPERATIONS, unique_string
+from nas.strategies import AskTell, Task, Trial
 
 TABLE = Path(__file__).parents[2] / "shared" / "data" / "nas" / "nasbench201.csv.gz"
 Term = int  # an operation's place in its cell; -1 is the input
@@ -230,3 +232,66 @@ def shuffled(architecture: Architecture, rng: Random) -> dict[str, Any]:
             for name, (row, op) in zip(sorted(blocks[i]), mine, strict=True):
                 choices[name] = ((place[row], op),)
     return choices
+
+
+# --- searches ---------------------------------------------------------------------------------------------
+
+
+class Listed(AskTell):
+    """Proposes what it is given, in order."""
+
+    def __init__(self, architectures: list[Architecture]) -> None:
+        super().__init__()
+        self.architectures = architectures
+
+    def ask(self, number: int) -> Trial:
+        return Trial(number, self.architectures[number], epochs=1)
+
+
+class Bill:
+    """An executor that keeps a list of what was paid for."""
+
+    workers = 1
+
+    def __init__(self) -> None:
+        self.paid: list[str] = []
+        self.waiting: list[Trial] = []
+
+    def submit(self, trial: Trial) -> None:
+        self.paid.append(trial.architecture.literal)
+        self.waiting.append(trial)
+
+    def completed(self) -> Iterator[tuple[Trial, dict[str, float]]]:
+        while self.waiting:
+            trial = self.waiting.pop()
+            yield trial, {"valid_accuracy": len(self.paid) / 10}
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_search_pays_once_for_one_network() -> None:
+    """Seven strings, two networks: two evaluations, five replays with the known results."""
+    made = space("nasbench201", channels=4, cells=1)
+    paths = [
+        "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|",
+        "|none~0|+|nor_conv_3x3~0|none~1|+|none~0|none~1|skip_connect~2|",
+        "|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|",
+        "|skip_connect~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|",
+        "|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|",
+        "|nor_conv_1x1~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|",
+        "|none~0|+|nor_conv_1x1~0|none~1|+|none~0|none~1|skip_connect~2|",
+    ]
+    # The library's space keeps what no output needs, so a cut-off convolution costs, but computes nothing.
+    architectures = [made.parse(path) for path in paths]
+    strategy, bill = Listed(architectures), Bill()
+    task = Task(made, trials=3, executor=bill)  # type: ignore[arg-type]
+    reports = []
+    for report in strategy.reports(task):
+        reports.append(report)
+        if sum(each.kind == "trial" for each in reports) == len(paths):
+            break
+    told = [each for each in reports if each.kind == "trial"]
+    assert bill.paid == [paths[0], paths[5]]
+    assert [each.replayed for each in told] == [False, *[True] * 4, False, True]
+    assert [each.metrics["valid_accuracy"] for each in told] == [0.1] * 5 + [0.2] * 2

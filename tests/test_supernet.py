@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from random import Random
@@ -12,6 +13,7 @@ import torch
 from nas.graph import Builder, Hole
 from nas.network import Network
 from nas.primitives import PRIMITIVES, primitive
+from nas.primitives.layers import ACTS, NORMS
 from nas.search_space import SPACES, Decision, SearchSpace, space
 from nas.supernet import Supernet
 
@@ -104,6 +106,25 @@ def test_attributes_and_presence_are_mixed() -> None:
     assert branch.abs().max() > 1e-6
     mixed = 0.3 * hard(2, 0) + 0.7 * hard(5, 0) + 0.6 * branch
     assert torch.allclose(supernet(x, weights) - bias, mixed, atol=1e-12)
+
+
+def test_activation_and_norm_are_choices_too() -> None:
+    """Every activation and every normalisation as decisions: path == one-hot tables."""
+    b = Builder((3, 8, 8))
+    x = b("stem", "conv_bn", "input", out=8, act=Hole("act"), norm=Hole("norm"))
+    x = b("block", "inverted_residual", x, out=12, stride=2, act=Hole("act"), norm=Hole("norm"))
+    b("classifier", "linear", b("pool", "global_avg_pool", x), out=3)
+    acts = tuple(act for act in ACTS if act != "none")
+    made = SearchSpace((Decision("act", acts), Decision("norm", NORMS)), b.graph())
+    assert (len(acts), len(NORMS), made.size) == (8, 4, 32)
+    supernet, x = Supernet(made).double().eval(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    outputs = []
+    for act, norm in itertools.product(acts, NORMS):
+        architecture = made.architecture({"act": ((0, act),), "norm": ((0, norm),)})
+        masks = {d.name: torch.tensor(d.mask(architecture.choices[d.name])).double() for d in made.decisions}
+        outputs.append(supernet(x, architecture))
+        assert torch.allclose(outputs[-1], supernet(x, masks), rtol=1e-9, atol=1e-12)
+    assert len({round(y.sum().item(), 9) for y in outputs}) == 32
 
 
 class Times(torch.nn.Module):

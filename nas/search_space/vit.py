@@ -46,7 +46,7 @@ ALIASES = {f"deit_{size}": f"vit_{size}" for size in ("tiny", "small", "base")} 
 KNOWN_SCALE = {name: {"classes": 1000, "input": (3, 224, 224)} for name in (*KNOWN, *ALIASES)}
 
 
-@SPACES.register("vit", small={"head_dim": 8})
+@SPACES.register("vit", small={"width": 0.125, "head_dim": 8})
 def vit(
     *,
     size: Literal["tiny", "small", "base", "vit_base", "vit_large"] = "tiny",
@@ -55,6 +55,7 @@ def vit(
     heads: tuple[int, ...] | None = None,
     ratios: tuple[int | float, ...] | None = None,
     head_dim: int = 64,
+    width: float = 1.0,
     patch: int | None = None,
     classes: int = 10,
     input: Shape = (3, 32, 32),
@@ -65,6 +66,7 @@ def vit(
         size: the set of options: AutoFormer's tiny, small and base, or sets that reach to ViT-B and ViT-L.
         widths, depths, heads, ratios: other options than those of `size`.
         head_dim: channels of a head, for any width of the tokens.
+        width: multiplies the tokens' channels; they stay multiples of 8.
         patch: pixels of a patch's side; by default 16 from 128 pixels on, 4 from 32 on, and 2 below.
         classes: outputs of the classifier.
         input: (channels, height, width) of one image.
@@ -83,7 +85,14 @@ def vit(
     b = Builder(input)
     side = patch or _patch(min(input[1:]))
     patches = -(-input[1] // side) * -(-input[2] // side)
-    x = b("patches", "patch_embed", "input", out=Hole("width"), patch=side, positions=patches)
+    x = b(
+        "patches",
+        "patch_embed",
+        "input",
+        out=Hole("width", times=width, multiple=8),
+        patch=side,
+        positions=patches,
+    )
     states: dict[Option, str] = {}
     for row in range(deepest):
         many, ratio = Hole("heads", row, sliced=True), Hole("ratio", row, sliced=True)
