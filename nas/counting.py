@@ -70,7 +70,7 @@ def graph_cost(graph: Graph, *, input: Shape | None = None, affine: bool = True)
         if found is None:
             wide = out if isinstance(out, int) else shape[0]
             try:
-                found = memo[key] = _node_cost(str(op), shape, wide, stride, attrs, affine)
+                found = memo[key] = node_cost(str(op), shape, wide, stride, attrs, affine)
             except ValueError as error:
                 size = "x".join(map(str, shape))
                 raise ValueError(f"node {name!r}, on the {size} of {inputs[0]!r}: {error}") from error
@@ -95,9 +95,13 @@ def _joined(name: str, op: str, inputs: Mapping[str, Shape]) -> Shape:
     return (sum(size[0] for size in inputs.values()), *shape[1:]) if op == "concat" else shape
 
 
-def _node_cost(
+def node_cost(
     op: str, shape: Shape, out: int, stride: int, attrs: tuple[tuple[str, Any], ...], affine: bool
 ) -> tuple[int, int, int, Shape]:
+    """Parameters, multiply-adds, those of attention, and the shape of the output, of one operation on `shape`.
+
+    Raises ValueError for arguments outside what the operation declares.
+    """
     primitive = resolve(op)
     given = dict(attrs)
     affine = given.pop("affine", affine)

@@ -75,8 +75,7 @@ class Search:
     def __post_init__(self) -> None:
         self.network_scale = {**self.config["network"], **_shape(self.data)}
         self.space: SearchSpace = searched_space(self.config, self.data)
-        strategy = dict(self.config["strategy"])
-        self.strategy: Strategy = STRATEGIES.resolve(strategy.pop("name"))(**strategy)
+        self.strategy = _strategy(self.config)
         self.budget = Budget.parse(self.config["budget"])
         self.seed: int = self.config["seed"]
         self.latest: Architecture | None = None
@@ -142,11 +141,8 @@ class Search:
         """Ledger first, then the checkpoint that covers it, then best.yaml."""
         architecture = report.architecture
         assert architecture is not None
-        content: dict[str, Any] = {
-            "step": report.step,
-            "literal": architecture.literal,
-            "digest": architecture.digest,
-        }
+        content: dict[str, Any] = {"step": report.step, "literal": architecture.literal}
+        content["digest"] = architecture.digest
         if report.kind != "start":
             content["metrics"] = dict(report.metrics)
         if report.tables is not None:
@@ -219,9 +215,8 @@ class Search:
 
     def select(self, best: Architecture) -> dict[str, Any]:
         """Write down the choice: best.yaml and a line of the ledger."""
-        chosen_before = [event for event in self.run.events() if event["kind"] == "selected"]
-        if chosen_before:
-            return chosen_before[-1]
+        if before := [event for event in self.run.events() if event["kind"] == "selected"]:
+            return before[-1]
         metrics = self.metrics_of(best)
         self._save_best(best, metrics)
         figures = self.figures(best)
@@ -232,15 +227,13 @@ class Search:
 
     def metrics_of(self, best: Architecture) -> dict[str, float]:
         """What the search measured: of its last epoch, or of the trial that is the best."""
-        lines = [e for e in self.run.events() if e["kind"] == "epoch"]
-        if lines:
+        if lines := [e for e in self.run.events() if e["kind"] == "epoch"]:
             return dict(lines[-1]["metrics"])
         told = (e for e in self.run.events() if e["kind"] == "trial" and not e.get("error"))
         return dict(next(event["metrics"] for event in told if event["digest"] == best.digest))
 
     def controls(self, best: Architecture) -> dict[str, dict[str, float]]:
         """Train the found network and its opponents under one recipe; mean and deviation of each group."""
-        assert self.data is not None
         scores: dict[str, list[float]] = {}
         opponents = self._opponents(best)
         self.watcher.stage("controls", len(opponents))
@@ -319,6 +312,12 @@ def begin(config: Config, folder: Path, *, data: Dataset | None = None) -> Run:
     return Run.create(folder, config, environment(**facts_of(config, data)))
 
 
+def _strategy(config: Config) -> Strategy:
+    section = dict(config["strategy"])
+    made: Strategy = STRATEGIES.resolve(section.pop("name"))(**section)
+    return made
+
+
 def _shape(data: Dataset | None) -> dict[str, Any]:
     return {"classes": len(data.classes), "input": data.input} if data else {}
 
@@ -332,11 +331,9 @@ def searched_space(config: Config, data: Dataset | None) -> SearchSpace:
 
 def _check_scales(config: Config, data: Dataset | None) -> None:
     """Cost an architecture at both scales, which needs no module: illegal sizes and limits show here."""
-    section = dict(config["strategy"])
-    strategy: Strategy = STRATEGIES.resolve(section.pop("name"))(**section)
     try:
         made = searched_space(config, data)
-        strategy.check(made)
+        _strategy(config).check(made)
         sampled = made.sample(generator("check"))
         cost(made.fill(sampled))
     except ValueError as error:

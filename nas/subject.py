@@ -94,7 +94,7 @@ def from_config(
 def identify(what: str) -> Subject:
     """The network that `what` names. Raises ValueError that says what it could have been."""
     path = Path(what)
-    if path.is_dir():
+    if "|" not in what and path.is_dir():  # a literal may be longer than a file's name may be
         return _of_run(path)
     if path.suffix in (".yaml", ".yml") and not re.search(r"\.ya?ml(\?[^:|]*)?:", what):
         if not path.is_file():

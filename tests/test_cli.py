@@ -429,7 +429,6 @@ def test_folder_data(nas: Command) -> None:
         ("report runs/none", "runs/none"),
         ("export runs/none", "runs/none"),
         ("export resnet20 --format onx", "did you mean 'onnx'"),
-        ("show resnet20", "hand-designed"),
         ("show darts:|none", "literal"),
         ("cost nasbench201:|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|nor_conv_5x5~2|", "did you mean"),
         ("cost resnet20 --input 3,32", "3,32"),

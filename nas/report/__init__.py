@@ -1,17 +1,21 @@
 """Reports: pictures and texts of networks, TensorBoard, the comparison with controls, one page about a run.
 
-Matplotlib, networkx and TensorBoard are imported at use.
+Torch, matplotlib, networkx, scipy and TensorBoard are imported at use.
 """
 
-from nas.report.cell import Cell, cells, text
+from nas.report.cell import Cell
 from nas.report.checklist import Item, checklist
 from nas.report.comparison import Row, comparison, table, verdict
 from nas.report.draw import figure, save
+from nas.report.items import Outline
 from nas.report.ledger import Record, record
+from nas.report.modules import module_outline
+from nas.report.outline import outline
 from nas.report.page import page
 from nas.report.tensorboard import Board, replay
+from nas.report.tree import text, tree
 
 __all__ = [
-    "Board", "Cell", "Item", "Record", "Row", "cells", "checklist", "comparison", "figure", "page", "record",
-    "replay", "save", "table", "text", "verdict",
+    "Board", "Cell", "Item", "Outline", "Record", "Row", "checklist", "comparison", "figure",
+    "module_outline", "outline", "page", "record", "replay", "save", "table", "text", "tree", "verdict",
 ]  # fmt: skip

@@ -20,9 +20,12 @@ Slot = str | tuple[Edge, int]  # a state, or an edge's place on a layer
 Size = tuple[float, float]  # along the flow, across it
 Point = tuple[float, float]  # along, across
 
-GAP_ALONG = 0.3
+GAP_ALONG = 0.34
 GAP_ACROSS = 0.12
-SWEEPS = 12
+SWEEPS = 24
+THIN = 0.04  # what a long edge takes of a layer that it crosses
+STRAIGHT = (1.0, 2.0, 8.0)  # what a bend costs between two states, at the end of a long edge, inside it
+CENTRING = 0.6
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def layout(graph: nx.MultiDiGraph[str], *, boxes: Mapping[str, Size], labels: Ma
     layers = _ordered(graph, level, chains)
     sizes: dict[Slot, Size] = {name: boxes[name] for name in level}
     for edge, chain in chains.items():
-        sizes.update(dict.fromkeys(chain, (0.0, 0.04)))
+        sizes.update(dict.fromkeys(chain, (0.0, THIN)))
         if edge in labels:
             sizes[_middle(chain)] = labels[edge]
     across = _across(layers, _neighbours(chains), sizes)
@@ -158,48 +161,54 @@ def _across(
     near: Mapping[Slot, tuple[list[Slot], list[Slot]]],
     sizes: Mapping[Slot, Size],
 ) -> dict[Slot, float]:
-    """Coordinates across the flow: each slot near the mean of its neighbours, order and distances kept."""
-    across: dict[Slot, float] = {}
+    """Coordinates across the flow, order and distances kept: a linear program (after Gansner et al. 1993).
+
+    Long edges are straight above all; then every slot stands in the middle between its outermost neighbours.
+    """
+    import numpy as np
+    from scipy.optimize import linprog  # type: ignore[import-untyped]
+    from scipy.sparse import coo_array  # type: ignore[import-untyped]
+
+    slots = [slot for layer in layers for slot in layer]
+    column = {slot: i for i, slot in enumerate(slots)}
+    costs = [0.0] * len(slots)
+    entries: list[tuple[int, int, float]] = []  # row, column, factor: rows are "sum <= bound"
+    bounds: list[float] = []
+
+    def at_most(bound: float, *terms: tuple[int, float]) -> None:
+        entries.extend((len(bounds), place, factor) for place, factor in terms)
+        bounds.append(bound)
+
     for layer in layers:
-        across.update(zip(layer, _spaced(layer, [(0.0, 1.0)] * len(layer), sizes), strict=True))
-    for sweep in range(6 * SWEEPS):
-        for layer in layers if sweep % 2 == 0 else layers[::-1]:
-            wanted = [_wanted(slot, near, across) for slot in layer]
-            across.update(zip(layer, _spaced(layer, wanted, sizes), strict=True))
+        for a, b in itertools.pairwise(layer):
+            distance = (sizes[a][1] + sizes[b][1]) / 2 + GAP_ACROSS
+            at_most(-distance, (column[a], 1.0), (column[b], -1.0))
+    for slot, sides in near.items():
+        for number, side in enumerate(sides):
+            if not side:
+                continue
+            farthest = len(costs)  # the distance of the farthest neighbour on this side
+            costs.append(CENTRING)
+            for other in side:
+                apart = len(costs)
+                firm = 2.0 if sizes[slot][1] == THIN and number == _firm_side(slot, near) else 1.0
+                costs.append(firm * STRAIGHT[isinstance(slot, tuple) + isinstance(other, tuple)] / 2)
+                for sign in (1.0, -1.0):
+                    at_most(0.0, (column[slot], sign), (column[other], -sign), (apart, -1.0))
+                at_most(0.0, (apart, 1.0), (farthest, -1.0))
+    rows, columns, factors = zip(*entries, strict=True) if entries else ((), (), ())
+    matrix = coo_array((factors, (rows, columns)), shape=(len(bounds), len(costs)))
+    found = linprog(np.array(costs), A_ub=matrix, b_ub=np.array(bounds), bounds=(0, None), method="highs")
+    across = {slot: float(found.x[place]) for slot, place in column.items()}
     low = min(across[slot] - sizes[slot][1] / 2 for slot in across)
     return {slot: value - low for slot, value in across.items()}
 
 
-def _wanted(
-    slot: Slot, near: Mapping[Slot, tuple[list[Slot], list[Slot]]], across: Mapping[Slot, float]
-) -> tuple[float, float]:
-    """Where a slot would stand, and its weight: long edges pull themselves straight (Gansner et al. 1993)."""
-    total = weight = 0.0
-    for side in near.get(slot, ([], [])):
-        for other in side:
-            pull = (1.0, 2.0, 8.0)[isinstance(slot, tuple) + isinstance(other, tuple)]
-            total, weight = total + pull * across[other], weight + pull
-    return (total / weight, weight) if weight else (across[slot], 1.0)
-
-
-def _spaced(
-    layer: Sequence[Slot], wanted: Sequence[tuple[float, float]], sizes: Mapping[Slot, Size]
-) -> list[float]:
-    """The places closest to `wanted` (place, weight) that keep order and distance: isotonic regression."""
-    offsets, at = [], 0.0
-    for i, slot in enumerate(layer):
-        at += (sizes[layer[i - 1]][1] + sizes[slot][1]) / 2 + GAP_ACROSS if i else 0.0
-        offsets.append(at)
-    pools: list[tuple[float, float, int]] = []  # (mean, weight, count), means ascending
-    for (target, weight), offset in zip(wanted, offsets, strict=True):
-        mean, count = target - offset, 1
-        while pools and pools[-1][0] >= mean:
-            before, heavy, number = pools.pop()
-            mean = (mean * weight + before * heavy) / (weight + heavy)
-            weight, count = weight + heavy, count + number
-        pools.append((mean, weight, count))
-    flat = [mean for mean, _, count in pools for _ in range(count)]
-    return [mean + offset for mean, offset in zip(flat, offsets, strict=True)]
+def _firm_side(slot: Slot, near: Mapping[Slot, tuple[list[Slot], list[Slot]]]) -> int:
+    """On which side a long edge is straight: it bends where it meets more edges, at its start or its end."""
+    assert not isinstance(slot, str)
+    (start, end, _), _ = slot
+    return 0 if len(near[end][0]) >= len(near[start][1]) else 1
 
 
 def _route(
@@ -211,10 +220,9 @@ def _route(
     level: Mapping[str, int],
 ) -> list[Point]:
     """From the far side of the source to the near side of the target, straight through each layer."""
-    start, end = place[edge[0]], place[edge[1]]
-    points = [(start[0] + boxes[edge[0]][0] / 2, start[1])]
+    (x, y), (u, v) = place[edge[0]], place[edge[1]]
+    points = [(x + boxes[edge[0]][0] / 2, y), (x + thickness[level[edge[0]]] / 2, y)]
     for layer, slot in enumerate(chain, start=level[edge[0]] + 1):
         along, across = place[slot]
         points += [(along - thickness[layer] / 2, across), (along + thickness[layer] / 2, across)]
-    points.append((end[0] - boxes[edge[1]][0] / 2, end[1]))
-    return points
+    return [*points, (u - thickness[level[edge[1]]] / 2, v), (u - boxes[edge[1]][0] / 2, v)]

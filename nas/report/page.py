@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from nas.report.checklist import checklist, words
 from nas.report.comparison import HEADINGS, Row, cells_of, comparison, percent, quantity, verdict
 from nas.report.curves import curves
-from nas.report.draw import figure, rendered, text
+from nas.report.draw import figure
 from nas.report.ledger import Record, objective, record
+from nas.report.outline import outline
+from nas.report.scene import rendered
+from nas.report.tree import text
 from nas.search_space.space import space
 
 if TYPE_CHECKING:
@@ -182,8 +185,9 @@ def _network(run: Record) -> str:
     made = run.architecture()
     if made is None:
         return ""
-    where = _picture(run, "network", figure(*made))
-    return f"## The network\n\n![cells of the best network]({where})\n\n```\n{text(*made)}\n```"
+    told = outline(*made)
+    where = _picture(run, "network", figure(told))
+    return f"## The network\n\n![the best network and its cells]({where})\n\n```\n{text(told)}\n```"
 
 
 def _curves(run: Record) -> str:

@@ -11,6 +11,7 @@ from nas.report.comparison import HEADINGS, Event, cells_of, comparison, verdict
 from nas.report.draw import figure
 from nas.report.heat import Heat, pixels
 from nas.report.ledger import BestSoFar
+from nas.report.outline import outline
 from nas.search_space.space import SearchSpace
 
 CELL_DPI = 72
@@ -150,7 +151,7 @@ class Board:
         if self.space is None or not event.get("literal") or key == self._drawn:
             return
         self._drawn = key
-        picture = figure(self.space, self.space.parse(event["literal"]))
+        picture = figure(outline(self.space, self.space.parse(event["literal"])))
         self._image("cell", pixels(picture, dpi=CELL_DPI), event)
 
 
