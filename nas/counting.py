@@ -98,7 +98,7 @@ def _joined(name: str, op: str, inputs: Mapping[str, Shape]) -> Shape:
 def node_cost(
     op: str, shape: Shape, out: int, stride: int, attrs: tuple[tuple[str, Any], ...], affine: bool
 ) -> tuple[int, int, int, Shape]:
-    """Parameters, multiply-adds, those of attention, and the shape of the output, of one operation on `shape`.
+    """Parameters, multiply-adds, those of attention, and the output shape, of one operation on `shape`.
 
     Raises ValueError for arguments outside what the operation declares.
     """
