@@ -17,9 +17,9 @@ from pydantic import Field
 
 from nas.registry import Registry
 from nas.search_space import Architecture, Limit, Rule, SearchSpace, space
-from nas.signature import parameters
+from nas.signature import bind, parameters
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 RULES: Registry[Rule] = Registry("rule")
 
 
@@ -57,8 +57,9 @@ class Measured:
 def constrained(made: SearchSpace, given: Mapping[str, Any], *, scale: Mapping[str, Any]) -> SearchSpace:
     """`made` with the limits that are given, on networks at `scale`.
 
-    Raises ValueError for an unknown rule.
+    Raises ValueError for an unknown rule or a limit that is no positive number.
     """
+    given = bind(limits, given, where="space")
     figures: dict[str, Callable[[SearchSpace, Architecture], float]] = {
         "max_params": partial(_count, "params"),
         "max_macs": partial(_count, "macs"),
@@ -87,8 +88,8 @@ def _count(figure: str, sized: SearchSpace, architecture: Architecture) -> float
 
     try:
         return float(getattr(cost(sized.fill(architecture)), figure))
-    except ValueError:  # it cannot be filled, which is a rule of its own
-        return 0.0
+    except ValueError:  # it cannot be built, so it is within no limit
+        return float("inf")
 
 
 def _latency(sized: SearchSpace, architecture: Architecture) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -63,7 +63,7 @@ def graph_cost(graph: Graph, *, input: Shape | None = None, affine: bool = True)
             continue
         shape = shapes[inputs[0]]
         if op in JOINS:
-            shapes[name] = _joined(name, str(op), {source: shapes[source] for source in inputs})
+            shapes[name] = _joined(name, str(op), [(source, shapes[source]) for source in inputs])
             continue
         key = (op, shape, out, stride, attrs)
         found = memo.get(key)
@@ -82,9 +82,9 @@ def graph_cost(graph: Graph, *, input: Shape | None = None, affine: bool = True)
     return Cost(params, macs, attention)
 
 
-def _joined(name: str, op: str, inputs: Mapping[str, Shape]) -> Shape:
+def _joined(name: str, op: str, inputs: Sequence[tuple[str, Shape]]) -> Shape:
     """The shape of a join. Raises ValueError that names the inputs whose shapes clash."""
-    (first, shape), *others = inputs.items()
+    (first, shape), *others = inputs
     for other, found in others:
         if found[1:] != shape[1:] or (found != shape and op != "concat"):
             sizes = " and ".join(
@@ -92,7 +92,7 @@ def _joined(name: str, op: str, inputs: Mapping[str, Shape]) -> Shape:
             )
             way = "strides" if found[1:] != shape[1:] else "widths: set `out`, or put a conv_1x1 before it"
             raise ValueError(f"node {name!r} is a {op} of {sizes}: its inputs need equal {way}")
-    return (sum(size[0] for size in inputs.values()), *shape[1:]) if op == "concat" else shape
+    return (sum(size[0] for _, size in inputs), *shape[1:]) if op == "concat" else shape
 
 
 def node_cost(

@@ -20,6 +20,7 @@ Scalar = str | int | float | bool
 Value = tuple[tuple[int, Option], ...]  # the kept rows, ascending, each with its option
 Shape = tuple[int, int, int]  # channels, height, width
 
+NO_ALIASES: Mapping[str, str] = {}
 JOINS = frozenset({"sum", "mean", "concat"})
 ZEROS = frozenset({"zero"})
 
@@ -81,23 +82,32 @@ class Graph:
         input: shape of one example (channels, height, width in pixels).
         auxiliary: names of nodes that give further outputs in training (auxiliary classifiers).
         keep_dead: keep nodes that no output needs when holes are filled.
+        aliases: options that stand for another operation's name (``blocks.py:Own`` for its whole path).
 
-    Raises ValueError if a node reads a node that is not earlier, a name is used twice, or what a loose concat
-    may take is read after it.
+    Raises ValueError if a node reads a node that is not earlier, has not one input where it is no join, a
+    name is used twice or begins another, or what a loose concat may take is read after it.
     """
 
     def __init__(
-        self, nodes: Iterable[Node], *, input: Shape, auxiliary: tuple[str, ...] = (), keep_dead: bool = False
+        self,
+        nodes: Iterable[Node],
+        *,
+        input: Shape,
+        auxiliary: tuple[str, ...] = (),
+        keep_dead: bool = False,
+        aliases: Mapping[str, str] = NO_ALIASES,
     ) -> None:
         self.nodes = tuple(nodes)
         self.input = input
         self.auxiliary = auxiliary
         self.keep_dead = keep_dead
         self.output = self.nodes[-1].name
+        self.aliases = aliases
         self._filled: dict[tuple[object, ...], Node] = {}
         seen: set[str] = set()
         taken: dict[str, str] = {}  # what a loose concat may take -> the concat
         for node in self.nodes:
+            _check(node)
             missing = [name for name in node.inputs if name not in seen]
             if missing:
                 raise ValueError(f"node {node.name!r} reads {missing[0]!r}, which is not an earlier node")
@@ -112,6 +122,11 @@ class Graph:
             if node.loose:
                 taken |= dict.fromkeys(node.inputs, node.name)
             seen.add(node.name)
+        own = {node.name for node in self.nodes if node.inputs and node.op not in JOINS}  # have parameters
+        for name in own:
+            clash = next((name[:i] for i, each in enumerate(name) if each == "." and name[:i] in own), None)
+            if clash is not None:
+                raise ValueError(f"operations {clash!r} and {name!r}: no name may begin another, up to a dot")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Graph) and self._identity() == other._identity()
@@ -120,7 +135,7 @@ class Graph:
         return hash(self._identity())
 
     def _identity(self) -> tuple[object, ...]:
-        return (self.nodes, self.input, self.auxiliary, self.keep_dead)
+        return (self.nodes, self.input, self.auxiliary, self.keep_dead, tuple(self.aliases.items()))
 
     def decisions(self) -> frozenset[str]:
         """Names of the decisions that some hole asks."""
@@ -132,7 +147,7 @@ class Graph:
         Raises KeyError if one is missing.
         """
         picked = {name: dict(value) for name, value in choices.items()}
-        interned = self._filled
+        interned, aliases = self._filled, self.aliases
         kept: list[Node] = []
         present: set[str] = set()
         read: set[str] = set()
@@ -142,6 +157,7 @@ class Graph:
                 continue
             if type(op) is Hole:
                 op = str(picked[op.decision].get(op.row, "none"))
+                op = aliases.get(op, op)
             if op == "none":
                 continue
             if op in JOINS:
@@ -185,6 +201,7 @@ class Graph:
         graph = cls.__new__(cls)
         graph.nodes, graph.input, graph.auxiliary, graph.keep_dead = tuple(nodes), input, auxiliary, keep_dead
         graph.output = graph.nodes[-1].name
+        graph.aliases = NO_ALIASES
         graph._filled = {}
         return graph
 
@@ -192,7 +209,8 @@ class Graph:
         """The (decision, row) pairs that matter: changing any other one leaves the filled graph as it is.
 
         A node's holes matter if its inputs are there and nodes that are not closed by their own choice lead
-        from it to an output. (With `keep_dead`, every node whose inputs are there matters.)
+        from it to an output, or to a node whose presence a loose concat looks at. (With `keep_dead`, every
+        node whose inputs are there matters.)
         """
         picked = {name: dict(value) for name, value in choices.items()}
         closed = {node.name for node in self.nodes if _closed(node, picked)}
@@ -204,8 +222,11 @@ class Graph:
                 able.append(node)
                 if node.name not in closed:
                     present.add(node.name)
+        watched = {name for node in self.nodes if node.loose for name in node.inputs}
         needed = {self.output, *self.auxiliary}
         for node in reversed(self.nodes):
+            if watched and not watched.isdisjoint(node.inputs):
+                needed.add(node.name)
             if node.name in needed and node.name not in closed:
                 needed.update(node.inputs)
         return frozenset(
@@ -213,7 +234,6 @@ class Graph:
             for node in able
             if self.keep_dead or node.name in needed
             for hole in _asked(node, picked)
-            if hole.row in picked[hole.decision]
         )
 
     def digest(self) -> str:
@@ -257,13 +277,13 @@ class Builder:
         self.nodes.append(Node(name, op, inputs, out, stride, tuple(sorted(attrs.items())), when, loose))
         return name
 
-    def exits(self, name: str, decision: str, states: Mapping[Any, str]) -> str:
+    def exits(self, name: str, decision: str, states: Mapping[Any, str], *, row: int = 0) -> str:
         """Depth as a choice: the sum of one exit an option of `decision`, of which one is open.
 
         `states`: the option (a number of layers, say) -> the node whose value leaves there.
         """
         doors = [
-            self(f"{name}.exit{option}", "identity", state, when=Hole(decision, option=option))
+            self(f"{name}.exit{option}", "identity", state, when=Hole(decision, row, option))
             for option, state in states.items()
         ]
         return self(name, "sum", *doors)
@@ -271,6 +291,21 @@ class Builder:
     def graph(self, *, auxiliary: tuple[str, ...] = (), keep_dead: bool = False) -> Graph:
         """The graph written so far. Its output is the last node written."""
         return Graph(self.nodes, input=self.input, auxiliary=auxiliary, keep_dead=keep_dead)
+
+
+def _check(node: Node) -> None:
+    """Raises ValueError for a node that no choice could run."""
+    if not node.name or any(not part for part in node.name.split(".")):
+        raise ValueError(f"a node cannot be called {node.name!r}: parts between dots have letters")
+    if node.op != "input" and (not node.inputs or (len(node.inputs) > 1 and node.op not in JOINS)):
+        raise ValueError(
+            f"node {node.name!r} has {len(node.inputs)} inputs: a join (sum, mean, concat) has one or more, "
+            "anything else one; put a sum or a concat before it"
+        )
+    if node.loose and node.op != "concat":
+        raise ValueError(f"node {node.name!r} is a {node.op}: only a concat can be loose")
+    if node.stride < 1:
+        raise ValueError(f"node {node.name!r} has stride {node.stride}: a stride is 1 or more")
 
 
 def _fill_scalars(

@@ -197,5 +197,9 @@ def _attach(root: nn.Module, path: str, module: nn.Module) -> None:
         if child is None:
             child = nn.Module()
             root.add_module(name, child)
+        if not isinstance(child, nn.Module):
+            raise ValueError(f"a node cannot be called {path!r}: {name!r} has a meaning in networks already")
         root = child
+    if hasattr(root, leaf):
+        raise ValueError(f"a node cannot be called {path!r}: {leaf!r} has a meaning in networks already")
     root.add_module(leaf, module)

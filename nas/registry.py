@@ -33,42 +33,22 @@ def label(address: str) -> str:
     return Path(address.partition("?")[0].rpartition(":")[2]).stem
 
 
-_FOLDERS: list[Path] = []  # where a relative path may begin, beside the working directory
-
-
-def load_folder(folder: Path) -> None:
-    """Let relative ``file.py:name`` addresses begin in `folder` too."""
-    folder = folder.expanduser().resolve()
-    if folder not in _FOLDERS:
-        _FOLDERS.append(folder)
-
-
-def locate(path: Path) -> Path:
-    """The whole path of a file that is relative to the working directory or to the folder of a space file.
-
-    Raises ValueError if two of those folders have such a file.
-    """
-    path = path.expanduser()
-    if path.is_file() or path.is_absolute():
-        return path.resolve()
-    found = [folder / path for folder in _FOLDERS if (folder / path).is_file()]
-    if len(found) > 1:
-        raise ValueError(f"{path} could be {found[0]} or {found[1]}: rename one of them")
-    return found[0].resolve() if found else path.resolve()
-
-
 def absolute(address: str) -> str:
     """An address that means the same in every working directory: the path of a file made whole."""
     path, colon, name = address.rpartition(":")
     if colon and path.endswith(".py"):
-        return f"{locate(Path(path))}:{name}"
+        return f"{_whole(path)}:{name}"
     path, question, query = address.partition("?")
-    return f"{locate(Path(path))}{question}{query}" if path.endswith((".yaml", ".yml")) else address
+    return f"{_whole(path)}{question}{query}" if path.endswith((".yaml", ".yml")) else address
+
+
+def _whole(path: str) -> Path:
+    return Path(path).expanduser().resolve()
 
 
 def load_file(path: Path) -> ModuleType:
     """Import a Python file by its path, once a process. Raises ValueError if it is missing or fails."""
-    path = locate(path)
+    path = path.expanduser().resolve()
     # The same name in every process, so that what the file defines can be sent to workers.
     name = f"nas_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:

@@ -145,7 +145,7 @@ def test_drop_path_spares_identities() -> None:
     net.train()
     torch.manual_seed(0)
     expected = net(x)
-    droppable = {name for step in net._steps for name in step.drops}
+    droppable = {name for step in net._program.steps for name in step.drops}
     net.drop_path = 0.5
     torch.manual_seed(0)
     cells_only = torch.equal(net(x), expected)

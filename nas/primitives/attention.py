@@ -262,7 +262,7 @@ class PatchEmbed(nn.Module):
         if self.patches not in (0, tokens.shape[2]):
             raise ValueError(_positions(self.patches, tokens.shape[2]))
         if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(len(x), -1, -1, -1), tokens], dim=2)
+            tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1, -1), tokens], dim=2)
         if self.positions is not None:
             tokens = tokens + self.positions
         return tokens if self.class_token is not None else tokens.view_as(patches)

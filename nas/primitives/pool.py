@@ -76,7 +76,12 @@ def avg_pool(c_in: int, c_out: int, stride: int = 1, affine: bool = True, kernel
     return nn.AvgPool2d(kernel, stride, padding=kernel // 2, count_include_pad=False)
 
 
-@primitive("avg_pool_2x2", cost=lambda t, c, s, a: t.pool(s), strides=(2,), keeps=True)
+@primitive("avg_pool_2x2", cost=lambda t, c, s, a: t.pool(s), keeps=True)
 def avg_pool_2x2(c_in: int, c_out: int, stride: int = 2, affine: bool = True) -> nn.Module:
-    """2x2 average pooling of stride 2; an odd last row or column is averaged over what is there"""
+    """2x2 average pooling of stride 2; an odd last row or column is averaged over what is there
+
+    At stride 1 (where a small input has no stride to give) it is the identity.
+    """
+    if stride == 1:
+        return nn.Identity()
     return nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)

@@ -36,8 +36,10 @@ class Decision:
                 f"decision {self.name!r}: keep must be in 1..rows ({self.rows}), not {self.keep}"
             )
         texts = [str(option) for option in self.options]
-        if len(set(texts)) < len(texts):
-            raise ValueError(f"decision {self.name!r}: options must differ as text, got {list(self.options)}")
+        if len(set(texts)) < len(texts) or len(set(self.options)) < len(texts):
+            raise ValueError(
+                f"decision {self.name!r}: options must differ, also as text, got {list(self.options)}"
+            )
         for text in texts:
             if set(text) & set("|+") or text != text.strip() or not text:
                 raise ValueError(
@@ -90,8 +92,8 @@ class Decision:
         free = [row for row in range(self.rows) if row not in dict(value)]
         for place, (row, option) in enumerate(value):
             rest = value[:place] + value[place + 1 :]
-            found += [tuple(sorted([*rest, (row, other)])) for other in self.legal if other != option]
-            found += [tuple(sorted([*rest, (other, option)])) for other in free]
+            found += [_sorted([*rest, (row, other)]) for other in self.legal if other != option]
+            found += [_sorted([*rest, (other, option)]) for other in free]
         return found
 
     def mutate(self, value: Value, rng: Random) -> Value:
@@ -118,3 +120,7 @@ class Decision:
         """The value as a table: 1.0 at each kept row's option, 0.0 elsewhere. ``project(mask(v)) == v``."""
         picked = dict(value)
         return [[float(picked.get(row) == option) for option in self.options] for row in range(self.rows)]
+
+
+def _sorted(value: list[tuple[int, Option]]) -> Value:
+    return tuple(sorted(value, key=lambda kept: kept[0]))

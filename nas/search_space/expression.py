@@ -32,7 +32,7 @@ def evaluate(text: object, names: Mapping[str, Any]) -> Any:
         return _value(ast.parse(text.strip(), mode="eval").body, names)
     except SyntaxError as error:
         raise ValueError(f"{text!r} is no expression: {error.msg}") from error
-    except (ArithmeticError, TypeError) as error:
+    except (ArithmeticError, TypeError, LookupError) as error:
         raise ValueError(f"{text!r}: {error}") from error
 
 
@@ -57,3 +57,14 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
             return FUNCTIONS[name](*(_value(each, names) for each in arguments))
     raise ValueError(f"{ast.unparse(node)!r} is not understood here: numbers, names and arithmetic are")
+
+
+def whole(text: object, names: Mapping[str, Any], what: str, *, least: int = 1) -> int:
+    """The value of an expression that must be a whole number of at least `least`.
+
+    Raises ValueError that names `what` it is for.
+    """
+    found = evaluate(text, names)
+    if isinstance(found, bool) or not isinstance(found, int | float) or found != found // 1 or found < least:
+        raise ValueError(f"{what} must be a whole number of at least {least}, and {text!r} is {found!r}")
+    return int(found)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import log2
-
 from nas.graph import Graph, Node
 
 LEAST = 2  # pixels: the smallest side that is left after all strides
@@ -33,17 +31,19 @@ def fitted(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
         else node
         for node in graph.nodes
     ]
-    fit = Graph(nodes, input=graph.input, auxiliary=graph.auxiliary, keep_dead=graph.keep_dead)
+    facts = (graph.input, graph.auxiliary, graph.keep_dead, graph.aliases)
+    fit = Graph(nodes, input=facts[0], auxiliary=facts[1], keep_dead=facts[2], aliases=facts[3])
     shape = "x".join(str(each) for each in graph.input[1:])
     note = f"an input of {shape} is too small for {deepest} halvings: the first {dropped} are left out"
     return fit, (note,)
 
 
 def _halvings(node: Node) -> int:
-    return int(log2(node.stride)) if node.inputs else 0
+    """How often a node halves; a stride that is no power of two is left alone."""
+    return node.stride.bit_length() - 1 if node.stride & (node.stride - 1) == 0 else 0
 
 
 def _left(node: Node, level: int, dropped: int) -> int:
     """The stride that remains of a node which starts at `level`."""
     gone = min(_halvings(node), max(0, dropped - level))
-    return int(node.stride // 2**gone)
+    return node.stride >> gone

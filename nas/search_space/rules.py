@@ -10,11 +10,12 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from nas.graph import Value
 from nas.search_space.architecture import Architecture
-from nas.search_space.decision import Table
+from nas.search_space.decision import Decision, Table
 
 if TYPE_CHECKING:
     from nas.search_space.space import SearchSpace
@@ -58,7 +59,7 @@ def repaired(
     """
     rules, current = space.every_rule, start
     distance = excess(rules, current)
-    while distance > 0:
+    while space.why_not(current) is not None:
         near = order([space.architecture(choices) for choices in moves(space, current.choices)])
         closer = ((far, each) for each in near if (far := excess(rules, each)) < distance)
         found = next(closer, None)
@@ -81,7 +82,8 @@ def moves(space: SearchSpace, choices: Mapping[str, Value]) -> Iterator[dict[str
 def ranked(space: SearchSpace, scores: Mapping[str, Table]) -> Iterator[Architecture]:
     """All architectures from the best sum of scores to the worst, lazily, legal or not.
 
-    A step to a worse choice never raises the sum, so a search over steps, best first, meets them in order.
+    Any architecture can be reached from the best one by steps that never raise the sum (to its own options,
+    and from a better row to one of its own), so a search over steps, best first, meets them in order.
     """
     places = {d.name: {option: i for i, option in enumerate(d.options)} for d in space.decisions}
 
@@ -99,11 +101,27 @@ def ranked(space: SearchSpace, scores: Mapping[str, Table]) -> Iterator[Architec
     while heap:
         _, _, best = heapq.heappop(heap)
         yield space.architecture(best)
-        for choices in moves(space, best):
-            key = tuple(choices.values())
-            if key not in seen:
-                seen.add(key)
-                heapq.heappush(heap, (loss(choices), next(tie), choices))
+        for decision in space.decisions:
+            for value in _steps(decision, best[decision.name]):
+                choices = {**best, decision.name: value}
+                key = tuple(choices.values())
+                if key not in seen:
+                    seen.add(key)
+                    heapq.heappush(heap, (loss(choices), next(tie), choices))
+
+
+def _steps(decision: Decision, value: Value) -> Iterator[Value]:
+    """The values with another option in a row, or another row with any option."""
+    yield from decision.neighbours(value)
+    free = [row for row in range(decision.rows) if row not in dict(value)]
+    for place, (_, kept) in enumerate(value):
+        rest = value[:place] + value[place + 1 :]
+        for row in free:
+            yield from (
+                tuple(sorted([*rest, (row, option)], key=itemgetter(0)))
+                for option in decision.legal
+                if option != kept
+            )
 
 
 def best_legal(space: SearchSpace, scores: Mapping[str, Table]) -> Architecture:

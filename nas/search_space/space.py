@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from nas.graph import Graph, Option, Value
-from nas.registry import Registry, locate, unknown
+from nas.registry import Registry, unknown
 from nas.search_space.architecture import Architecture
 from nas.search_space.decision import Decision, Table
 from nas.search_space.fit import fitted
@@ -35,7 +35,7 @@ class Spaces(Registry[Callable[..., "SearchSpace"]]):
             return super().resolve(base)
         from nas.search_space.yaml_space import space_file
 
-        return space_file(locate(Path(base)))
+        return space_file(Path(base).expanduser().resolve())
 
     def facts(self, address: str) -> Mapping[str, Any]:
         """What was registered beside the space."""
@@ -94,9 +94,11 @@ class SearchSpace:
                 raise ValueError(
                     f"a hole asks row {hole.row} of {hole.decision!r}, which has {table[hole.decision].rows}"
                 )
-        idle = set(table) - self.graph.decisions()
+        asked = {(hole.decision, hole.row) for node in self.graph.nodes for hole in node.holes()}
+        idle = [(d.name, row) for d in self.decisions for row in range(d.rows) if (d.name, row) not in asked]
         if idle:
-            raise ValueError(f"no hole asks the decision {sorted(idle)[0]!r}: it would never matter")
+            name, row = idle[0]
+            raise ValueError(f"no hole asks row {row} of the decision {name!r}: it would never matter")
         object.__setattr__(self, "_table", table)
 
     def __repr__(self) -> str:
@@ -229,10 +231,13 @@ class SearchSpace:
         current = dict(choices)
         while True:
             active = self.graph.active(current)
+            matters = {name for name, _ in active}
             simpler = {
                 d.name: tuple(
                     (row, o if (d.name, row) in active else d.legal[0]) for row, o in current[d.name]
                 )
+                if d.name in matters
+                else tuple((row, d.legal[0]) for row in range(d.keep))
                 for d in self.decisions
             }
             if simpler == current:
@@ -304,6 +309,10 @@ def space(address: str, **scale: Any) -> SearchSpace:
     made = build(**arguments)
     if not isinstance(made, SearchSpace):
         raise ValueError(f"{address} must return a SearchSpace, not {type(made).__name__}")
+    if not isinstance(made.graph.nodes[-1].out, int):
+        raise ValueError(
+            f"{address}: the last node, {made.graph.output!r}, needs `out`: the number of classes"
+        )
     graph, notes = fitted(made.graph)
     name = _address(base, structure(build, arguments))
     return replace(made, graph=graph, name=name, scale=arguments, notes=(*made.notes, *notes))
@@ -314,8 +323,18 @@ def split(address: str) -> tuple[str, dict[str, Any]]:
     import yaml
 
     base, _, query = address.partition("?")
-    pairs = [part.partition("=") for part in query.split("&") if part]
-    return base, {key: yaml.safe_load(value) for key, _, value in pairs}
+    given: dict[str, Any] = {}
+    for part in query.split("&") if query else []:
+        key, equals, value = part.partition("=")
+        if not equals or key in given:
+            raise ValueError(
+                f"{address}: after ? come key=value pairs joined by &, each key once; see {part!r}"
+            )
+        try:
+            given[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{address}: the value of {key} is no YAML") from error
+    return base, given
 
 
 def structure(build: Callable[..., SearchSpace], arguments: Mapping[str, Any]) -> dict[str, Any]:

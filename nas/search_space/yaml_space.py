@@ -24,20 +24,23 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from nas.graph import Builder, Hole, Option, Scalar, Shape
-from nas.registry import load_folder, unknown
+from nas.graph import Builder, Graph, Hole, Option, Scalar, Shape
+from nas.registry import unknown
 from nas.search_space.decision import Decision
-from nas.search_space.expression import evaluate
+from nas.search_space.expression import evaluate, whole
 from nas.search_space.space import SearchSpace
 
 KEYS = ("summary", "scale", "decisions", "supernet", "known", "nodes")
 NODE_KEYS = ("name", "op", "inputs", "out", "stride", "when", "loose")
+DECISION_KEYS = ("options", "rows", "keep", "never")
+SUPERNET_KEYS = ("affine", "pool_norm")
 ALWAYS: dict[str, Any] = {"classes": 10, "input": (3, 32, 32)}
 HOLE = re.compile(
-    r"\$(?P<name>[\w.-]+?)(?:\.(?P<row>\w+))?(?P<sliced> sliced)?(?: == (?P<option>.+)| \* (?P<times>.+))?$"
+    r"\$(?P<name>[\w.-]+?)(?:\.(?P<row>\w+))?(?P<tail> sliced| == (?P<option>.+)| \* (?P<times>.+))?$"
 )
 Content = Mapping[str, Any]
 
@@ -53,20 +56,16 @@ def space_file(path: Path) -> Callable[..., SearchSpace]:
         raise ValueError(f"no space file {path}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold keys and values: {', '.join(KEYS)}")
-    for key in content:
-        if key not in KEYS:
-            raise ValueError(f"{path}: " + unknown("key", str(key), KEYS))
-    if not isinstance(content.get("nodes"), list) or not isinstance(content.get("decisions"), dict):
-        raise ValueError(f"{path} needs `decisions` (name -> options) and `nodes` (a list)")
-    load_folder(path.parent)  # so that blocks.py:Name in it means the file beside it
+    try:
+        _check(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
     def build(**arguments: Any) -> SearchSpace:
         try:
-            return _Writer(content, arguments).space()
+            return _Writer(content, arguments, path.parent).space()
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -83,53 +82,112 @@ def space_file(path: Path) -> Callable[..., SearchSpace]:
     return build
 
 
+def _check(content: Any) -> None:
+    """The file's outer shape. Raises ValueError for what is missing, unknown or of another kind."""
+    _mapping(content, "a space file", KEYS)
+    for key in ("decisions", "nodes"):
+        if not content.get(key):
+            raise ValueError("it needs `decisions` (name -> options) and `nodes` (a list)")
+    _mapping(content["decisions"], "decisions")
+    _sequence(content["nodes"], "nodes")
+    for name, value in _mapping(content.get("scale", {}), "scale").items():
+        if not name.isidentifier() or not isinstance(value, int | float | str | bool | list):
+            raise ValueError(f"scale holds arguments with their defaults, not {name!r}: {value!r}")
+    for name, flag in _mapping(content.get("supernet", {}), "supernet", SUPERNET_KEYS).items():
+        if not isinstance(flag, bool):
+            raise ValueError(f"supernet.{name} is true or false, not {flag!r}")
+    for name, text in _mapping(content.get("known", {}), "known").items():
+        if not isinstance(text, str):
+            raise ValueError(f"known.{name} is a literal in quotes, not {text!r}")
+
+
+def _mapping(value: Any, what: str, keys: Sequence[str] = ()) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} must hold keys and values, not {value!r}")
+    for key in value:
+        if not isinstance(key, str):
+            raise ValueError(f"{what}: keys are words, not {key!r}: put it in quotes")
+        if keys and key not in keys:
+            raise ValueError(f"{what}: " + unknown("key", key, keys))
+    return value
+
+
+def _sequence(value: Any, what: str) -> Sequence[Any]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{what} must be a list, not {value!r}")
+    return value
+
+
 class _Writer:
     """Writes the graph of one space file with a `Builder`."""
 
-    def __init__(self, content: Content, arguments: Content) -> None:
+    def __init__(self, content: Content, arguments: Content, folder: Path) -> None:
         self.content = content
         self.arguments = arguments
+        self.folder = folder
+        self.aliases: dict[str, str] = {}
         self.b = Builder(tuple(arguments["input"]))
         self.decisions = {name: self._decision(name, given) for name, given in content["decisions"].items()}
 
     def space(self) -> SearchSpace:
         self._nodes(self.content["nodes"], "input", {}, dict(self.arguments), prefix="")
-        known = {str(name): str(text) for name, text in self.content.get("known", {}).items()}
+        graph = Graph(self.b.nodes, input=self.b.input, aliases=self.aliases)
         supernet = dict(self.content.get("supernet", {}))
-        return SearchSpace(tuple(self.decisions.values()), self.b.graph(), known=known, supernet=supernet)
+        made = SearchSpace(tuple(self.decisions.values()), graph, supernet=supernet)
+        known = dict(self.content.get("known", {}))
+        for name, text in known.items():
+            try:
+                made.parse(text)
+            except ValueError as error:
+                raise ValueError(f"known.{name}: {error}") from error
+        return replace(made, known=known)
 
     def _decision(self, name: str, given: Any) -> Decision:
-        fields = dict(given) if isinstance(given, Mapping) else {"options": given}
-        for key in fields:
-            if key not in ("options", "rows", "keep", "never"):
-                raise ValueError(
-                    f"decision {name!r}: " + unknown("key", str(key), ("options", "rows", "keep", "never"))
-                )
+        what = f"decision {name!r}"
+        fields = (
+            dict(_mapping(given, what, DECISION_KEYS)) if isinstance(given, Mapping) else {"options": given}
+        )
         if isinstance(fields.get("options"), str):
             from nas.search_space.operations import operations
 
             fields["options"] = operations(fields["options"])
-        if not isinstance(fields.get("options"), Sequence):
-            raise ValueError(f"decision {name!r} needs a list of options, not {fields.get('options')!r}")
-        rows = int(evaluate(fields.get("rows", 1), self.arguments))
-        keep = int(evaluate(fields.get("keep", rows), self.arguments))
-        options = tuple(self._option(each) for each in fields["options"])
-        return Decision(name, options, rows=rows, keep=keep, never=tuple(fields.get("never", ())))
+        options = tuple(
+            self._option(each, what) for each in _sequence(fields.get("options"), f"{what}: options")
+        )
+        rows = whole(fields.get("rows", 1), self.arguments, f"{what}: rows")
+        keep = whole(fields.get("keep", rows), self.arguments, f"{what}: keep")
+        never = tuple(_sequence(fields.get("never", ()), f"{what}: never"))
+        for each in never:
+            if each not in options:
+                raise ValueError(f"{what}: never names " + unknown("option", str(each), map(str, options)))
+        return Decision(name, options, rows=rows, keep=keep, never=never)
 
-    def _option(self, given: Any) -> Option:
-        """An option; ``=2 * channels`` is computed."""
+    def _option(self, given: Any, what: str) -> Option:
+        """An option; ``=2 * channels`` is computed, ``blocks.py:Own`` is looked for beside the space file."""
         if isinstance(given, str) and given.startswith("="):
-            return cast(Option, evaluate(given[1:], self.arguments))
-        return cast(Option, given)
+            given = evaluate(given[1:], self.arguments)
+        if isinstance(given, bool) or not isinstance(given, int | float | str):
+            raise ValueError(
+                f"{what}: an option is a number or a word, not {given!r}; put yes and no in quotes"
+            )
+        self._located(given)
+        return given
+
+    def _located(self, op: Scalar) -> Scalar:
+        """The whole path of an operation of one's own, which is also what the option of that name means."""
+        file, colon, name = str(op).rpartition(":")
+        if not colon or not file.endswith(".py"):
+            return op
+        found = self.aliases[str(op)] = f"{(self.folder / file).resolve()}:{name}"
+        return found
 
     def _nodes(
-        self, entries: Sequence[Content], last: str, scope: Mapping[str, str], names: Content, *, prefix: str
+        self, entries: Any, last: str, scope: Mapping[str, str], names: Content, *, prefix: str
     ) -> str:
         """Write `entries`, the first of which reads `last`; the name of the last node written."""
         here = dict(scope)
-        for place, entry in enumerate(entries):
-            if not isinstance(entry, Mapping):
-                raise ValueError(f"a node holds keys and values, not {entry!r}")
+        for place, entry in enumerate(_sequence(entries, "nodes")):
+            _mapping(entry, "a node")
             if "repeat" in entry or "depth" in entry:
                 last = self._block(entry, last, here, names, prefix)
             else:
@@ -141,71 +199,99 @@ class _Writer:
     def _block(self, entry: Content, last: str, scope: Mapping[str, str], names: Content, prefix: str) -> str:
         """``repeat`` and ``depth``: nodes written several times."""
         kind = "repeat" if "repeat" in entry else "depth"
-        for key in entry:
-            if key not in (kind, "name", "as", "nodes"):
-                raise ValueError(f"a {kind}: " + unknown("key", str(key), (kind, "name", "as", "nodes")))
+        _mapping(entry, f"a {kind}", (kind, "name", "as", "nodes"))
+        if not entry.get("nodes"):
+            raise ValueError(f"a {kind} needs `nodes`, what is written several times")
         name, variable = str(entry.get("name", kind)), str(entry.get("as", "i"))
-        hole = self._hole(str(entry["depth"]), names) if kind == "depth" else None
-        options = [int(o) for o in self.decisions[hole.decision].legal] if hole else []
-        times = max(options) if hole else int(evaluate(entry["repeat"], names))
+        hole = self._hole(entry["depth"], names, "depth") if kind == "depth" else None
+        options: list[int] = []
+        if hole is not None:
+            decision = self.decisions[hole.decision]
+            what = f"an option of {decision.name!r}, a number of layers,"
+            options = [whole(option, {}, what, least=0) for option in decision.legal]
+        times = max(options) if hole else whole(entry["repeat"], names, "repeat")
         states: dict[Option, str] = {0: last}
         for i in range(times):
             inner = {**names, variable: i}
-            last = self._nodes(entry.get("nodes", []), last, scope, inner, prefix=f"{prefix}{name}.{i}.")
+            last = self._nodes(entry["nodes"], last, scope, inner, prefix=f"{prefix}{name}.{i}.")
             states[i + 1] = last
         if hole is None:
             return last
-        return self.b.exits(f"{prefix}{name}", hole.decision, {option: states[option] for option in options})
+        exits = {option: states[option] for option in options}
+        return self.b.exits(f"{prefix}{name}", hole.decision, exits, row=hole.row)
 
     def _node(self, entry: Content, last: str, scope: Mapping[str, str], names: Content, name: str) -> str:
-        if "op" not in entry:
+        try:
+            return self._written(entry, last, scope, names, name)
+        except ValueError as error:
+            text = str(error)
+            raise ValueError(text if repr(name) in text else f"node {name!r}: {text}") from error
+
+    def _written(self, entry: Content, last: str, scope: Mapping[str, str], names: Content, name: str) -> str:
+        if not isinstance(entry.get("op"), str):
             raise ValueError(f"node {name!r} needs an op, a repeat or a depth; it has {sorted(entry)}")
         given = entry.get("inputs", last)
-        sources = [given] if isinstance(given, str) else list(given)
+        sources = [given] if isinstance(given, str) else _sequence(given, "inputs")
         for source in sources:
             if source not in scope and source not in ("input", last):
                 raise ValueError(f"node {name!r} reads " + unknown("node", str(source), [*scope, "input"]))
-        attrs = {key: self._value(value, names) for key, value in entry.items() if key not in NODE_KEYS}
-        when = self._hole(str(entry["when"]), names) if "when" in entry else None
-        if when is not None and when.option is None:
-            raise ValueError(f"node {name!r}: `when` reads `$decision == option`, not {entry['when']!r}")
+        if not isinstance(entry.get("loose", False), bool):
+            raise ValueError(f"loose is true or false, not {entry['loose']!r}")
+        attrs = {key: self._value(value, names, key) for key, value in entry.items() if key not in NODE_KEYS}
+        op: str = entry["op"]
         return self.b(
             name,
-            cast("str | Hole", self._value(entry["op"], names)),
+            self._hole(op, names, "op") if op.startswith("$") else str(self._located(op)),
             *(scope.get(source, source) for source in sources),
             out=self._number(entry.get("out"), names),
-            stride=int(evaluate(entry.get("stride", 1), names)),
-            when=when,
-            loose=bool(entry.get("loose", False)),
+            stride=whole(entry.get("stride", 1), names, "stride"),
+            when=self._hole(entry["when"], names, "when") if "when" in entry else None,
+            loose=entry.get("loose", False),
             **attrs,
         )
 
-    def _value(self, given: Any, names: Content) -> Scalar | Hole:
+    def _value(self, given: Any, names: Content, key: str) -> Scalar | Hole:
         """An attribute: a hole, an expression after ``=``, or the value itself."""
         if isinstance(given, str) and given.startswith("$"):
-            return self._hole(given, names)
+            return self._hole(given, names, "attribute")
         if isinstance(given, str) and given.startswith("="):
-            return cast(Scalar, evaluate(given[1:], names))
-        return cast(Scalar, given)
+            given = evaluate(given[1:], names)
+        if not isinstance(given, int | float | str | bool):
+            raise ValueError(f"the attribute {key} is a number or a word, not {given!r}")
+        return given
 
     def _number(self, given: Any, names: Content) -> int | Hole | None:
-        if given is None or (isinstance(given, str) and given.startswith("$")):
-            return None if given is None else self._hole(given, names)
-        return int(evaluate(given, names))
+        if isinstance(given, str) and given.startswith("$"):
+            return self._hole(given, names, "out")
+        return None if given is None else whole(given, names, "out")
 
-    def _hole(self, text: str, names: Content) -> Hole:
-        found = HOLE.match(text.strip())
+    def _hole(self, text: Any, names: Content, where: str) -> Hole:
+        """A hole, with what may follow it at that place: op, attribute, out, when or depth."""
+        found = HOLE.match(text.strip()) if isinstance(text, str) else None
         if not found:
-            raise ValueError(f"{text!r} is no hole: write $decision, $decision.row or $decision == option")
+            raise ValueError(f"{text!r} is no hole: write $decision or $decision.row")
+        wanted, times = found["option"], found["times"]
+        tail = "option" if wanted else "times" if times else "sliced" if found["tail"] else ""
+        if tail not in {"when": ("option",), "out": ("", "times"), "attribute": ("", "sliced")}.get(
+            where, ("",)
+        ):
+            forms = {"when": "$decision == option", "out": "$decision, perhaps * channels"}
+            forms |= {"attribute": "$decision, perhaps followed by sliced"}
+            raise ValueError(f"{where} reads {forms.get(where, '$decision')}, not {text!r}")
         name, row = found["name"], found["row"]
         if row is not None and f"{name}.{row}" in self.decisions:
             name, row = f"{name}.{row}", None
         if name not in self.decisions:
             raise ValueError("a hole asks " + unknown("decision", name, self.decisions))
         options = {str(option): option for option in self.decisions[name].options}
-        wanted = found["option"]
         if wanted is not None and wanted not in options:
             raise ValueError(f"decision {name!r}: " + unknown("option", wanted, options))
-        at = 0 if row is None else int(evaluate(row, names))
-        option = options[wanted] if wanted is not None else None
-        return Hole(name, at, option, bool(found["sliced"]), int(evaluate(found["times"] or 1, names)))
+        if where == "out" and not all(isinstance(option, int | float) for option in options.values()):
+            raise ValueError(f"out needs numbers, and decision {name!r} has {list(options)}")
+        return Hole(
+            name,
+            0 if row is None else whole(row, names, f"the row of {text!r}", least=0),
+            None if wanted is None else options[wanted],
+            tail == "sliced",
+            float(evaluate(times or 1, names)),
+        )

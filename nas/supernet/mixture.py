@@ -5,6 +5,7 @@ Each is a callable of the node's inputs and of `weights`: scalars by decision, r
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -109,6 +110,22 @@ class Either:
         return equal * same + (total - equal) * changed[:, : same.shape[1]]
 
 
+class Mean:
+    """The mean of what is there, softly: the sum divided by how much of it is there."""
+
+    mixed = True
+
+    def __init__(self, presences: Sequence[Sequence[Pick]]) -> None:
+        self.presences = presences
+
+    def __call__(self, *inputs: Tensor, weights: Weights) -> Tensor:
+        there = sum(
+            sum(product_of(pick, weights) if pick else 1.0 for pick in presence)
+            for presence in self.presences
+        )
+        return sum(inputs[1:], inputs[0]) / there
+
+
 class LooseEnds:
     """A concatenation of loose ends, softly: each input times the chance that no other reader is there.
 
@@ -142,6 +159,11 @@ def product_of(pick: Pick, weights: Weights) -> Tensor:
 
 
 def option_key(op: str, attrs: Mapping[str, Option]) -> str:
-    """A name for an option that can be part of a parameter's name."""
-    parts = [op.rpartition("/")[2], *(f"{name}_{value}" for name, value in attrs.items())]
-    return "-".join(parts).replace(".", "_").replace(":", "_")
+    """A name for an option that can be part of a parameter's name; other options have other names."""
+    parts = [op, *(f"{name}_{value}" for name, value in attrs.items())]
+    plain = "-".join(parts)
+    key = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in plain)
+    if "/" not in op:
+        return key
+    path = hashlib.sha256(op.encode()).hexdigest()[:8]  # of one's own: the file's name, and which file
+    return option_key(op.rpartition("/")[2], attrs) + "-" + path

@@ -20,6 +20,7 @@ from nas.supernet.mixture import (
     Gate,
     LooseEnds,
     Masked,
+    Mean,
     Mixture,
     Options,
     Pick,
@@ -70,9 +71,14 @@ class Supernet(Network):
         Raises ValueError if a table is missing, or soft where the wiring decides widths (`finish`).
         """
         if not isinstance(weights, Architecture):
-            missing = [d.name for d in self.space.decisions if d.name not in weights]
-            if missing:
-                raise ValueError(f"weights lack a table for the decision {missing[0]!r}")
+            for d in self.space.decisions:
+                if d.name not in weights:
+                    raise ValueError(f"weights lack a table for the decision {d.name!r}")
+                if weights[d.name].shape != (d.rows, len(d.options)):
+                    raise ValueError(
+                        f"the table of {d.name!r} must be rows x options, {d.rows} x {len(d.options)}, not "
+                        f"{tuple(weights[d.name].shape)}"
+                    )
             if self.space.finish is None:
                 scalars = {
                     name: [row.unbind(0) for row in table.unbind(0)] for name, table in weights.items()
@@ -117,12 +123,13 @@ class Supernet(Network):
         """The program for tables: at the widths that they choose, or at the widest if they are soft."""
         if not self._elastic:
             return self._program
-        flat = torch.cat([weights[name].detach().reshape(-1) for name in self._elastic]).tolist()
-        if any(weight not in (0.0, 1.0) for weight in flat):
-            self._warn()
-            return self._program
-        tables = {name: weights[name].tolist() for name in self._elastic}
-        picked = {name: self.space.decision(name).project(table) for name, table in tables.items()}
+        picked = {}
+        for name in self._elastic:
+            decision, table = self.space.decision(name), weights[name].tolist()
+            picked[name] = decision.project(table)
+            if decision.mask(picked[name]) != table:
+                self._warn()
+                return self._program
         key = tuple(picked.items())
 
         def make() -> Program:
@@ -132,7 +139,8 @@ class Supernet(Network):
                 else node
                 for node in self.graph.nodes
             ]
-            graph = Graph(sized, input=self.graph.input, auxiliary=self.graph.auxiliary)
+            facts = self.graph
+            graph = Graph(sized, input=facts.input, auxiliary=facts.auxiliary, aliases=facts.aliases)
             return self._compile(graph, self._runners(graph, picked=picked))
 
         return self._kept(key, make)
@@ -216,6 +224,7 @@ class Supernet(Network):
             values: list[Option] = [each[i] for each, i in zip(options, indices, strict=True)]
             op = str(values.pop(0)) if isinstance(node.op, Hole) else node.op
             if op != "none":
+                op = self.graph.aliases.get(op, op)
                 attrs = {**fixed, **dict(zip(holes, values, strict=True))}
                 yield op, attrs, tuple(zip(asked, indices, strict=True))
 
@@ -277,7 +286,9 @@ class Supernet(Network):
         for node in graph.nodes[1:]:
             run: Runner
             if node.loose:
-                run = LooseEnds([self._presences(graph, name, node.name) for name in node.inputs])
+                run = LooseEnds([self._readers(graph, name, node.name) for name in node.inputs])
+            elif node.op == "mean" and (picked or graph is self.graph):
+                run = Mean([self._presence(self._open[name]) for name in node.inputs])
             elif node.op in JOINS:
                 run = JOIN_FUNCTIONS[str(node.op)]
             else:
@@ -343,31 +354,35 @@ class Supernet(Network):
         return self.space.decision(hole.decision).options.index(option)
 
     def _columns(self, graph: Graph) -> dict[str, Columns | None]:
-        """Which channels of the supernet's value a path's value has, behind loose ends."""
+        """Which channels of the supernet's value a narrower one has, behind concatenations."""
         columns: dict[str, Columns | None] = {}
+        widths = self._widths(graph)
         for node in graph.nodes[1:]:
             whole = self._open[node.name]
-            if whole.loose and not node.loose:
+            if node.op == "concat":
                 starts, start = {}, 0
                 for name in whole.inputs:
                     starts[name] = start
                     start += self._widest[name]
-                there = [torch.arange(self._widest[n]) + starts[n] for n in node.inputs]
-                columns[node.name] = Columns(torch.cat(there), start)
-            elif node.op != "concat" and node.out is None:
+                there = [torch.arange(widths[n]) + starts[n] for n in node.inputs]
+                if widths[node.name] != start:
+                    columns[node.name] = Columns(torch.cat(there), start)
+            elif node.op in JOINS or node.out is None:
                 columns[node.name] = columns.get(node.inputs[0])
         return columns
 
-    def _presences(self, graph: Graph, name: str, concat: str) -> list[list[Pick]]:
+    def _readers(self, graph: Graph, name: str, concat: str) -> list[list[Pick]]:
         """For each node but `concat` that reads `name`: the picks with which it is there."""
-        found = []
-        for reader in graph.nodes:
-            if name in reader.inputs and reader.name != concat:
-                fixed: Pick = ()
-                if reader.when is not None:
-                    fixed = ((reader.when, self._place(reader.when, reader.when.option)),)
-                found.append([(*fixed, *pick) for _, _, pick in self._picks(reader)])
-        return found
+        return [
+            self._presence(reader)
+            for reader in graph.nodes
+            if name in reader.inputs and reader.name != concat
+        ]
+
+    def _presence(self, node: Node) -> list[Pick]:
+        """The picks with which a node is there, as far as its own choices say."""
+        fixed: Pick = () if node.when is None else ((node.when, self._place(node.when, node.when.option)),)
+        return [(*fixed, *pick) for _, _, pick in self._picks(node)]
 
 
 def _width_holes(graph: Graph) -> dict[str, Hole | None]:

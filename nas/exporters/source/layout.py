@@ -19,6 +19,11 @@ def wrapped(line: str, *, indent: int) -> list[str]:
     if indent + len(line) <= COLUMNS:
         return [pad + line]
     head, mark, expression = line.partition("return " if line.startswith("return ") else " = ")
+    if len(head) + indent + 4 > COLUMNS and mark == " = ":  # many targets
+        targets = textwrap.wrap(head, COLUMNS - indent - 5, break_long_words=False, break_on_hyphens=False)
+        last = wrapped(f"_ = {expression}", indent=indent)
+        last[0] = f"{pad})" + last[0].removeprefix(f"{pad}_")
+        return [f"{pad}(", *(f"{pad}    {row}" for row in targets[:-1]), f"{pad}    {targets[-1]},", *last]
     opening = f"{pad}{head}{mark}("
     inner = textwrap.wrap(expression, COLUMNS - indent - 4, break_long_words=False, break_on_hyphens=False)
     return [opening, *(f"{pad}    {part}" for part in inner), f"{pad})"]
@@ -68,8 +73,9 @@ def _shorter(line: str) -> list[str]:
     indent = len(line) - len(body)
     pad = " " * indent
     header = re.fullmatch(r"(def \w+)\((.*)\)( -> .*)?:", body)
-    if header and len(header[2]) + indent + 4 <= COLUMNS:
-        return [f"{pad}{header[1]}(", f"{pad}    {header[2]}", f"{pad}){header[3] or ''}:"]
+    if header:
+        rows = textwrap.wrap(header[2], COLUMNS - indent - 4, break_long_words=False, break_on_hyphens=False)
+        return [f"{pad}{header[1]}(", *(f"{pad}    {row}" for row in rows), f"{pad}){header[3] or ''}:"]
     try:
         statement = ast.parse(body).body[0]
     except SyntaxError:

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from nas.exporters.source.blocks import Block, Pattern, blocks, construction, patterns
 from nas.exporters.source.chain import Item, Loop, item, loops
-from nas.exporters.source.layout import COLUMNS, wrapped
+from nas.exporters.source.layout import COLUMNS, folded, wrapped
 from nas.exporters.source.program import Number, Program
 from nas.exporters.source.scope import Scope, attribute, joined
 
@@ -105,8 +105,9 @@ def _block_class(pattern: Pattern, maker: Callable[[str], str]) -> str:
         given = "".join(f", {name}: {kind}" for name, kind in kinds.items())
         lines += [f"    def __init__(self{given}) -> None:", "        super().__init__()", *made, ""]
     given = "".join(f", {slot}: Tensor" for slot in pattern.slots)
-    returned = "Tensor" if len(first.returns) == 1 else f"tuple[{', '.join('Tensor' for _ in first.returns)}]"
-    lines += [f"    def forward(self{given}) -> {returned}:", *_block_body(pattern)]
+    tensors = "Tensor, ..." if len(first.returns) > 4 else ", ".join("Tensor" for _ in first.returns)
+    returned = "Tensor" if len(first.returns) == 1 else f"tuple[{tensors}]"
+    lines += [folded(f"    def forward(self{given}) -> {returned}:"), *_block_body(pattern)]
     return "\n".join(lines)
 
 
