@@ -70,7 +70,7 @@ class Linter:
         broken = yield from self._builds(drawn)
         yield from self._options(drawn)
         if not broken:
-            yield from self._supernet()
+            yield from self._supernet(drawn)
 
     # --- drawing --------------------------------------------------------------------------------------------
 
@@ -257,13 +257,24 @@ class Linter:
                     found.append(self.space.network_digest(moved))
                     continue
                 found.append(None)
-                if len(found) > 4 * CONTEXTS:
-                    break
         return tuple(found)
 
     # --- the supernet ---------------------------------------------------------------------------------------
 
-    def _supernet(self) -> Iterator[Finding]:
+    @torch.no_grad()
+    def _apart(self, supernet: Supernet, drawn: list[Architecture]) -> Architecture | None:
+        """An architecture whose path differs from its one-hot tables, if there is one among the first."""
+        _scrambled(supernet)
+        supernet.eval()
+        x = torch.randn(2, *self.space.graph.input)
+        for each in drawn[:CONTEXTS]:
+            masks = {d.name: torch.tensor(d.mask(each.choices[d.name])) for d in self.space.decisions}
+            path, mixed = supernet(x, each), supernet(x, masks)
+            if not torch.allclose(path, mixed, rtol=1e-3, atol=1e-3 * float(path.abs().max())):
+                return each
+        return None
+
+    def _supernet(self, drawn: list[Architecture]) -> Iterator[Finding]:
         """Parameters of the supernet, and the memory of one training step, measured at batch 1 and 2."""
         try:
             with randomness(self.seed, "lint"):
@@ -271,10 +282,18 @@ class Linter:
                 if self.space.finish is not None:
                     raise ValueError("its wiring decides its widths: one-shot strategies train paths of it")
                 double, triple = (_saved(supernet, self.space, batch) for batch in (2, 3))
+                apart = self._apart(supernet, drawn)
         except Exception as error:
             kind = "fact" if self.space.finish is not None else "error"
             yield Finding(kind, "supernet", f"{error}")
             return
+        if apart is not None:
+            yield Finding(
+                "warning",
+                "supernet",
+                "a path is not what one-hot weights compute: some operation reads what may be absent (start "
+                f"sums from a `zero`), or a mean has absent inputs (in {apart.literal})",
+            )
         params = sum(p.numel() for p in supernet.parameters())
         each = triple - double
         weights = params * 4 * 4  # float32 weights, gradients, momentum and the copy of a second-order step
@@ -285,6 +304,14 @@ class Linter:
             f"{params:,} parameters; about {total:,.0f} MiB for a training step with batch {BATCH} "
             f"({each / MIB:,.2f} MiB an image)",
         )
+
+
+@torch.no_grad()
+def _scrambled(supernet: Supernet) -> None:
+    """Weights and statistics as after training: of a fresh norm, zero in is zero out."""
+    for name, tensor in [*supernet.named_parameters(), *supernet.named_buffers()]:
+        if tensor.is_floating_point() and (tensor.dim() == 1 or "running" in name):
+            tensor.uniform_(0.5, 1.5)
 
 
 class _Unsound(Exception):

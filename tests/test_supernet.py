@@ -24,7 +24,14 @@ import reference_darts as reference
 def small(name: str) -> tuple[SearchSpace, Supernet, torch.Tensor]:
     torch.manual_seed(0)
     made = space(name, **SPACES.facts(name)["small"], input=(3, 8, 8))
-    return made, Supernet(made).double(), torch.randn(3, 3, 8, 8, dtype=torch.float64)
+    supernet = Supernet(made).double()
+    with torch.no_grad():  # as after training: of a fresh norm, zero in would be zero out
+        for key, tensor in [*supernet.named_parameters(), *supernet.named_buffers()]:
+            if tensor.dim() == 1 and tensor.is_floating_point():
+                tensor.uniform_(0.5, 1.5) if "var" in key else tensor.normal_(
+                    1.0 if "weight" in key else 0.0, 0.3
+                )
+    return made, supernet, torch.randn(3, 3, 8, 8, dtype=torch.float64)
 
 
 def test_darts_supernet_has_the_papers_size() -> None:
@@ -40,7 +47,7 @@ def test_path_equals_one_hot_weights(name: str) -> None:
     for i in range(3):
         architecture = made.sample(Random(i))
         masks = {d.name: torch.tensor(d.mask(architecture.choices[d.name])).double() for d in made.decisions}
-        assert torch.allclose(supernet(x, architecture), supernet(x, masks), rtol=1e-9, atol=1e-12)
+        assert torch.allclose(supernet(x, architecture), supernet(x, masks), rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", list(SPACES))
@@ -53,7 +60,7 @@ def test_path_equals_the_network_with_its_weights(name: str) -> None:
         network = Network(made.fill(architecture), affine=supernet.affine, pool_norm=supernet.pool_norm)
         network.double().load_state_dict(supernet.state_of(architecture))
         network.eval()
-        assert torch.allclose(network(x), supernet(x, architecture), rtol=1e-9, atol=1e-12)
+        assert torch.allclose(network(x), supernet(x, architecture), rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", list(SPACES))
@@ -123,7 +130,7 @@ def test_activation_and_norm_are_choices_too() -> None:
         architecture = made.architecture({"act": ((0, act),), "norm": ((0, norm),)})
         masks = {d.name: torch.tensor(d.mask(architecture.choices[d.name])).double() for d in made.decisions}
         outputs.append(supernet(x, architecture))
-        assert torch.allclose(outputs[-1], supernet(x, masks), rtol=1e-9, atol=1e-12)
+        assert torch.allclose(outputs[-1], supernet(x, masks), rtol=1e-8, atol=1e-9)
     assert len({round(y.sum().item(), 9) for y in outputs}) == 32
 
 

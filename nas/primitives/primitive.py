@@ -182,6 +182,8 @@ class Primitive:
             words = _words(self.build).get(name)
             if words and value not in words:
                 raise ValueError(f"{self.name}: " + unknown(name, str(value), words))
+            if isinstance(self.accepts[name], int | float) and not isinstance(value, int | float):
+                raise ValueError(f"{self.name}: {name} is a number, not {value!r}")
         broken = self.rule and self.rule(c_in, c_out, stride, **{**self.fixed, **attributes})
         if broken:
             raise ValueError(f"{self.name}: {broken}")

@@ -25,6 +25,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ KEYS = ("summary", "scale", "decisions", "supernet", "known", "nodes")
 NODE_KEYS = ("name", "op", "inputs", "out", "stride", "when", "loose")
 DECISION_KEYS = ("options", "rows", "keep", "never")
 SUPERNET_KEYS = ("affine", "pool_norm")
+RESERVED = ("name", "rule", "max_params", "max_macs", "max_latency_ms")  # keys of the section ``space``
 ALWAYS: dict[str, Any] = {"classes": 10, "input": (3, 32, 32)}
 HOLE = re.compile(
     r"\$(?P<name>[\w.-]+?)(?:\.(?P<row>\w+))?(?P<tail> sliced| == (?P<option>.+)| \* (?P<times>.+))?$"
@@ -91,8 +93,16 @@ def _check(content: Any) -> None:
     _mapping(content["decisions"], "decisions")
     _sequence(content["nodes"], "nodes")
     for name, value in _mapping(content.get("scale", {}), "scale").items():
-        if not name.isidentifier() or not isinstance(value, int | float | str | bool | list):
+        if (
+            not name.isidentifier()
+            or iskeyword(name)
+            or name in RESERVED
+            or not isinstance(value, int | float | str | bool | list)
+        ):
             raise ValueError(f"scale holds arguments with their defaults, not {name!r}: {value!r}")
+    shape = content.get("scale", {}).get("input", ALWAYS["input"])
+    if len(_sequence(shape, "scale.input")) != 3 or not all(isinstance(side, int) for side in shape):
+        raise ValueError(f"scale.input is [channels, height, width], not {shape!r}")
     for name, flag in _mapping(content.get("supernet", {}), "supernet", SUPERNET_KEYS).items():
         if not isinstance(flag, bool):
             raise ValueError(f"supernet.{name} is true or false, not {flag!r}")
@@ -232,17 +242,19 @@ class _Writer:
             raise ValueError(f"node {name!r} needs an op, a repeat or a depth; it has {sorted(entry)}")
         given = entry.get("inputs", last)
         sources = [given] if isinstance(given, str) else _sequence(given, "inputs")
-        for source in sources:
+        for source in map(str, sources):
             if source not in scope and source not in ("input", last):
                 raise ValueError(f"node {name!r} reads " + unknown("node", str(source), [*scope, "input"]))
         if not isinstance(entry.get("loose", False), bool):
             raise ValueError(f"loose is true or false, not {entry['loose']!r}")
+        if not entry.keys().isdisjoint(("c_in", "c_out")):
+            raise ValueError("channels in are those of the input, channels out are `out`")
         attrs = {key: self._value(value, names, key) for key, value in entry.items() if key not in NODE_KEYS}
         op: str = entry["op"]
         return self.b(
             name,
             self._hole(op, names, "op") if op.startswith("$") else str(self._located(op)),
-            *(scope.get(source, source) for source in sources),
+            *(scope.get(source, source) for source in map(str, sources)),
             out=self._number(entry.get("out"), names),
             stride=whole(entry.get("stride", 1), names, "stride"),
             when=self._hole(entry["when"], names, "when") if "when" in entry else None,

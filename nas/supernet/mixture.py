@@ -110,43 +110,6 @@ class Either:
         return equal * same + (total - equal) * changed[:, : same.shape[1]]
 
 
-class Mean:
-    """The mean of what is there, softly: the sum divided by how much of it is there."""
-
-    mixed = True
-
-    def __init__(self, presences: Sequence[Sequence[Pick]]) -> None:
-        self.presences = presences
-
-    def __call__(self, *inputs: Tensor, weights: Weights) -> Tensor:
-        there = sum(
-            sum(product_of(pick, weights) if pick else 1.0 for pick in presence)
-            for presence in self.presences
-        )
-        return sum(inputs[1:], inputs[0]) / there
-
-
-class LooseEnds:
-    """A concatenation of loose ends, softly: each input times the chance that no other reader is there.
-
-    `readers`: for each input, the presence of each other reader: the picks of which one holds. An empty pick
-    always holds.
-    """
-
-    mixed = True
-
-    def __init__(self, readers: Sequence[Sequence[Sequence[Pick]]]) -> None:
-        self.readers = readers
-
-    def __call__(self, *inputs: Tensor, weights: Weights) -> Tensor:
-        free = []
-        for value, readers in zip(inputs, self.readers, strict=True):
-            for presence in readers:
-                value = value * (1 - sum(product_of(pick, weights) if pick else 1 for pick in presence))
-            free.append(value)
-        return torch.cat(free, dim=1)
-
-
 def run(runner: Runner, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
     """Call a runner, with the weights if it mixes."""
     return runner(*inputs, weights=weights) if getattr(runner, "mixed", False) else runner(*inputs)

@@ -18,14 +18,13 @@ from nas.supernet.elastic import Columns, Sliced, names
 from nas.supernet.mixture import (
     Either,
     Gate,
-    LooseEnds,
     Masked,
-    Mean,
     Mixture,
     Options,
     Pick,
     option_key,
 )
+from nas.supernet.presence import LooseEnds, Mean, Presence, There
 
 PROGRAMS_KEPT = 256  # programs of paths that are kept for the next call
 Attributes = Mapping[str, Scalar]
@@ -54,6 +53,8 @@ class Supernet(Network):
         self._widened: set[tuple[str, str]] = set()  # operations made for one channel more, for both forms
         self._warned = False
         published = space.supernet
+        self.graph = space.graph
+        self._presence = Presence(space, space.graph, self._kept_by)
         super().__init__(
             space.graph,
             affine=published.get("affine", True) if affine is None else affine,
@@ -283,17 +284,20 @@ class Supernet(Network):
         widths = self._widths(graph)
         columns = self._columns(graph)
         runs: dict[str, Runner] = {}
+        soft = picked is not None or graph is self.graph
         for node in graph.nodes[1:]:
             run: Runner
             if node.loose:
-                run = LooseEnds([self._readers(graph, name, node.name) for name in node.inputs])
-            elif node.op == "mean" and (picked or graph is self.graph):
-                run = Mean([self._presence(self._open[name]) for name in node.inputs])
+                run = LooseEnds(self._presence, node)
+            elif node.op == "mean" and soft:
+                run = Mean(self._presence, node)
             elif node.op in JOINS:
                 run = JOIN_FUNCTIONS[str(node.op)]
             else:
                 source = node.inputs[0]
                 run = self._operation(node, widths[source], widths[node.name], columns.get(source))
+                if soft and source in self._presence.maybe:
+                    run = There(run, self._presence, source)
             runs[node.name] = self._gated(node, run, soft=graph is self.graph, picked=picked)
         return runs
 
@@ -371,15 +375,7 @@ class Supernet(Network):
                 columns[node.name] = columns.get(node.inputs[0])
         return columns
 
-    def _readers(self, graph: Graph, name: str, concat: str) -> list[list[Pick]]:
-        """For each node but `concat` that reads `name`: the picks with which it is there."""
-        return [
-            self._presence(reader)
-            for reader in graph.nodes
-            if name in reader.inputs and reader.name != concat
-        ]
-
-    def _presence(self, node: Node) -> list[Pick]:
+    def _kept_by(self, node: Node) -> list[Pick]:
         """The picks with which a node is there, as far as its own choices say."""
         fixed: Pick = () if node.when is None else ((node.when, self._place(node.when, node.when.option)),)
         return [(*fixed, *pick) for _, _, pick in self._picks(node)]
