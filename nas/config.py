@@ -153,27 +153,11 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     strategy = check.attempt(STRATEGIES.resolve, strategy_name)
     evaluator = check.attempt(EVALUATORS.resolve, evaluator_name)
     executor = check.attempt(EXECUTORS.resolve, executor_name)
-    published = SPACES.facts(space_name).get("network", {}) if build else {}
-    searched, bounds = parted(_section(given, "space", base, space_name))
-    wrong = [key for key in searched if build and key not in parameters(build)]
-    for key in wrong:
-        known = [*parameters(build), *parameters(limits)]
-        check.errors.append("space: " + unknown("argument", str(key), known))
-    searched = {key: value for key, value in searched.items() if key not in wrong}
-    own = _scale(check, build, {**split(space_name)[1], **searched}, "space")
-    sized = {**published, **_section(given, "network", base, space_name)}
-    shared = structure(build, own) if own else {}
-    network = _scale(check, build, {**shared, **sized}, "network")
-    for key, value in shared.items():
-        if network.get(key, value) != value:
-            check.errors.append(
-                f"network.{key} = {network[key]!r} makes other decisions than space.{key} = {value!r}: found "
-                "architectures would not fit; leave it out"
-            )
+    space_section, network = _both_scales(check, build, space_name, given, base)
     resolved = {
         "command": "search",
         "recipe": recipe_name,
-        "space": {"name": split(space_name)[0], **own, **_limits(check, bounds)},
+        "space": space_section,
         "network": network,
         "strategy": {
             "name": strategy_name,
@@ -220,7 +204,7 @@ def resolve_training(
         sized = {
             **published,
             **split(what["space"])[1],
-            **_section({}, "network", base, what["space"]),
+            **_section({}, "network", base, split(what["space"])[0]),
             **own_scale,
             **given.get("network", {}),
         }
@@ -313,6 +297,31 @@ def _section(given: Layer, section: str, base: Layer, name: str) -> dict[str, An
     found = merge(base.get(section, {}).get(name, {}), given.get(section, {}))
     found.pop("name", None)
     return found
+
+
+def _both_scales(
+    check: _Check, build: Any, address: str, given: Layer, base: Layer
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The sections ``space`` and ``network``, which share what changes the decisions."""
+    published = SPACES.facts(address).get("network", {}) if build else {}
+    key, fixed = split(address)
+    searched, bounds = parted(_section(given, "space", base, key))
+    wrong = [name for name in searched if build and name not in parameters(build)]
+    for name in wrong:
+        known = [*parameters(build), *parameters(limits)]
+        check.errors.append("space: " + unknown("argument", str(name), known))
+    searched = {name: value for name, value in searched.items() if name not in wrong}
+    own = _scale(check, build, {**fixed, **searched}, "space")
+    sized = {**published, **_section(given, "network", base, key)}
+    shared = structure(build, own) if own else {}
+    network = _scale(check, build, {**shared, **sized}, "network")
+    for name, value in shared.items():
+        if network.get(name, value) != value:
+            check.errors.append(
+                f"network.{name} = {network[name]!r} makes other decisions than space.{name} = {value!r}: found "
+                "architectures would not fit; leave it out"
+            )
+    return {"name": key, **own, **_limits(check, bounds)}, network
 
 
 def _limits(check: _Check, given: Layer) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from nas.registry import absolute
 from nas.registry import label as label_of
 from nas.run import BEST, CHECKPOINT, CONFIG, check_run, events, read_environment, read_yaml
 from nas.search_space import SPACES, Architecture, SearchSpace, read, space
+from nas.search_space.space import split
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,7 +95,7 @@ def from_config(
 def identify(what: str) -> Subject:
     """The network that `what` names. Raises ValueError that says what it could have been."""
     path = Path(what)
-    if "|" not in what and path.is_dir():  # a literal may be longer than a file's name may be
+    if not re.search(r"[|(]", what) and path.is_dir():  # a notation may be longer than a file's name may be
         return _of_run(path)
     if path.suffix in (".yaml", ".yml") and not re.search(r"\.ya?ml(\?[^:|]*)?:", what):
         if not path.is_file():
@@ -105,7 +106,8 @@ def identify(what: str) -> Subject:
     address = re.match(r"(.*?\.py:\w+(?:\?[^:|]*)?):(.+)$", what) or re.match(r"([^:|]+):(.+)$", what)
     if address:
         made, label = space(absolute(address[1])), address[2].strip()
-        return replace(_named(made.parse(label), label), scale=made.known_scale.get(label, {}))
+        scale = {**made.known_scale.get(label, {}), **split(address[1])[1]}
+        return replace(_named(made.parse(label), label), scale=scale)
     if "/" in what or path.suffix:
         raise ValueError(
             f"no folder or file {what}: name a run, an architecture's YAML file, SPACE:LITERAL or a baseline"
