@@ -318,8 +318,8 @@ def _both_scales(
     for name, value in shared.items():
         if network.get(name, value) != value:
             check.errors.append(
-                f"network.{name} = {network[name]!r} makes other decisions than space.{name} = {value!r}: what is "
-                "found would not fit; leave it out"
+                f"network.{name} = {network[name]!r} makes other decisions than space.{name} = {value!r}: "
+                "what is found would not fit; leave it out"
             )
     return {"name": key, **own, **_limits(check, bounds)}, network
 

@@ -90,20 +90,21 @@ def test_candidates_come_best_first() -> None:
         Decision("second", ("conv_1x1", "conv_3x3"), rows=2, keep=1),
     )
     made = SearchSpace(decisions, b.graph())
-    rng = Random(1)
-    scores = {d.name: [[rng.random() for _ in d.options] for _ in range(d.rows)] for d in decisions}
-
-    def total(architecture: Architecture) -> float:
-        return sum(
-            scores[d.name][row][d.options.index(option)]
-            for d in decisions
-            for row, option in architecture.choices[d.name]
-        )
-
-    found = list(ranked(made, scores))
-    assert len(found) == len(set(found)) == made.size == 12
-    assert [total(each) for each in found] == sorted(map(total, found), reverse=True)
-    assert made.project(scores) == found[0]
+    for seed in range(100):
+        rng = Random(seed)
+        scores = {d.name: [[rng.random() for _ in d.options] for _ in range(d.rows)] for d in decisions}
+        found = list(ranked(made, scores))
+        totals = [
+            sum(
+                scores[d.name][row][d.options.index(option)]
+                for d in decisions
+                for row, option in each.choices[d.name]
+            )
+            for each in found
+        ]
+        assert len(found) == len(set(found)) == made.size == 12
+        assert totals == sorted(totals, reverse=True)
+        assert made.project(scores) == found[0]
 
 
 def test_limits_travel_to_other_processes() -> None:

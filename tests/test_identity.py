@@ -190,6 +190,44 @@ def test_two_digests_mean_different_outputs() -> None:
         assert not agree(a, b), (a.literal, b.literal)
 
 
+def test_the_digest_takes_the_safe_side() -> None:
+    """The order of a concatenation counts where no weights undo it, and so does what is made of zero."""
+
+    def concats(swapped: bool) -> str:
+        b = Builder((4, 6, 6))
+        u, v = b("u", "conv_1x1", "input"), b("v", "conv_3x3", "input")
+        one = b("one", "relu", b("uv", "concat", u, v))
+        two = b("two", "tanh", b("vu", "concat", *((v, u) if swapped else (u, v))))
+        b("out", "sum", one, two)
+        return b.graph().digest()
+
+    def zeros(op: str) -> str:
+        b = Builder((4, 6, 6))
+        x, nothing = b("x", "conv_1x1", "input"), b("nothing", "zero", "input")
+        b("out", "sum", x, b("made", op, nothing))
+        return b.graph().digest()
+
+    assert concats(True) != concats(False)
+    assert zeros("sigmoid") != zeros("relu") == zeros("conv_1x1")
+
+
+def test_ties_are_told_apart() -> None:
+    """One ring of eight and two rings of four look alike to each node and its neighbours."""
+
+    def ring(crossed: bool) -> str:
+        b = Builder((4, 6, 6))
+        tops = [b(f"top{i}", "conv_1x1", "input") for i in range(4)]
+        links = [(0, 1), (1, 0), (2, 3), (3, 2)] if not crossed else [(0, 1), (1, 2), (2, 3), (3, 0)]
+        bottoms = [
+            b(f"bottom{i}", "conv_3x3", b(f"join{i}", "sum", tops[a], tops[c]))
+            for i, (a, c) in enumerate(links)
+        ]
+        b("out", "sum", *bottoms)
+        return b.graph().digest()
+
+    assert ring(True) != ring(False)
+
+
 # --- other spaces -------------------------------------------------------------------------------------------
 
 

@@ -82,6 +82,8 @@ class SearchSpace:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.decisions:
+            raise ValueError("a space has at least one decision: without one there is nothing to search")
         table = {decision.name: decision for decision in self.decisions}
         if len(table) < len(self.decisions):
             raise ValueError(
