@@ -135,7 +135,7 @@ class Search:
 
     def _report(self, event: Mapping[str, Any]) -> Report:
         content = {name: event[name] for name in TIMELESS if name in event}
-        return Report(**content, architecture=self.space.parse(event["literal"]))
+        return Report(architecture=self.space.parse(event["literal"]), **content)
 
     def _log(self, report: Report) -> dict[str, Any]:
         """Ledger first, then the checkpoint that covers it, then best.yaml."""
@@ -152,9 +152,7 @@ class Search:
         for name in ("epochs", "error"):
             if getattr(report, name) is not None:
                 content[name] = getattr(report, name)
-        if report.replayed:
-            content["replayed"] = True
-        event = self.run.log(report.kind, **content)
+        event = self.run.log(report.kind, **content, **({"replayed": True} if report.replayed else {}))
         if isinstance(self.strategy, OneShot):
             self.run.save(self.strategy.state())
             self._save_best(architecture, report.metrics)
@@ -366,7 +364,8 @@ def proceed(
         search.board = replay(run.events(), run.folder / "tensorboard", space=search.space, config=config)
         try:
             best = search.search()
-            reason = search.spent() or config["budget"]
+            known = isinstance(search.strategy, AskTell) and search.strategy.exhausted
+            reason = search.spent() or ("every proposal was known" if known else config["budget"])
             search.select(best)
             wanted = config["controls"] and data is not None and objective is None
             groups = search.controls(best) if wanted else {}

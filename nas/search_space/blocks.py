@@ -13,7 +13,7 @@ from nas.graph import Builder, Hole, Option, Shape
 from nas.registry import unknown
 from nas.search_space.architecture import Architecture
 from nas.search_space.decision import Decision
-from nas.search_space.space import SPACES, SearchSpace
+from nas.search_space.space import SPACES, Count, SearchSpace
 
 SETS = {
     "published": (
@@ -51,13 +51,13 @@ LIKE = {  # known points: two blocks of one kind in each stage
 @SPACES.register("blocks", network={"channels": 32}, small={"channels": 8})
 def blocks(
     *,
-    channels: int = 16,
-    stages: int = 3,
-    depth: int = 3,
+    channels: Count = 16,
+    stages: Count = 3,
+    depth: Count = 3,
     widths: tuple[float, ...] = (0.5, 1.0, 1.5),
     operations: str | tuple[str, ...] = "published",
     layerwise: bool = False,
-    classes: int = 10,
+    classes: Count = 10,
     input: Shape = (3, 32, 32),
 ) -> SearchSpace:
     """Stages that choose among 13 kinds of blocks, their number and their width; 1,601,613 architectures

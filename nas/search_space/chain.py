@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nas.graph import Builder, Hole, Shape
 from nas.search_space.decision import Decision
-from nas.search_space.space import SPACES, SearchSpace
+from nas.search_space.space import SPACES, Count, SearchSpace
 
 OPERATIONS = ("skip_connect", "conv_1x1", "conv_3x3", "conv_5x5", "sep_conv_3x3", "sep_conv_5x5")
 
@@ -15,11 +15,11 @@ OPERATIONS = ("skip_connect", "conv_1x1", "conv_3x3", "conv_5x5", "sep_conv_3x3"
 @SPACES.register("chain", network={"channels": 32}, small={"channels": 4})
 def chain(
     *,
-    channels: int = 16,
-    layers: int = 6,
+    channels: Count = 16,
+    layers: Count = 6,
     operations: tuple[str, ...] = OPERATIONS,
     doubles: tuple[int, ...] = (2, 4),
-    classes: int = 10,
+    classes: Count = 10,
     input: Shape = (3, 32, 32),
 ) -> SearchSpace:
     """A chain: one choice of an operation for each layer, nothing else

@@ -15,7 +15,7 @@ from typing import Literal
 from nas.graph import Builder, Hole, Shape, Value
 from nas.search_space.decision import Decision
 from nas.search_space.skeleton import Place, Scale, darts_skeleton
-from nas.search_space.space import SPACES, SearchSpace
+from nas.search_space.space import SPACES, Count, SearchSpace
 
 OPERATIONS = (
     "none", "max_pool_3x3", "avg_pool_3x3", "skip_connect",
@@ -61,9 +61,9 @@ KNOWN = {
 @SPACES.register("darts", network={"channels": 36, "cells": 20}, small={"channels": 4, "cells": 3})
 def darts(
     *,
-    channels: int = 16,
-    cells: int = 8,
-    classes: int = 10,
+    channels: Count = 16,
+    cells: Count = 8,
+    classes: Count = 10,
     input: Shape = (3, 32, 32),
     stem: Literal["cifar", "imagenet"] = "cifar",
     auxiliary: bool = False,

@@ -21,7 +21,7 @@ from nas.search_space.nasnet import Blocks, Skeleton, block_space
 from nas.search_space.operations import OPERATIONS
 from nas.search_space.operations import operations as chosen
 from nas.search_space.skeleton import Scale, darts_skeleton, enas_skeleton
-from nas.search_space.space import SPACES, Choices, SearchSpace
+from nas.search_space.space import SPACES, Choices, Count, SearchSpace
 
 # --- cells --------------------------------------------------------------------------------------------------
 
@@ -44,10 +44,10 @@ def enas_micro(
     *,
     operations: str | tuple[str, ...] = "enas",
     skeleton: Skeleton = "original",
-    channels: int = 20,
-    cells: int = 8,
-    blocks: int = 5,
-    classes: int = 10,
+    channels: Count = 20,
+    cells: Count = 8,
+    blocks: Count = 5,
+    classes: Count = 10,
     input: Shape = (3, 32, 32),
     auxiliary: bool = False,
 ) -> SearchSpace:
@@ -122,10 +122,10 @@ RELEASED = (
 @SPACES.register("enas_macro", network={"channels": 96}, small={"channels": 4})
 def enas_macro(
     *,
-    layers: int = 12,
-    channels: int = 36,
+    layers: Count = 12,
+    channels: Count = 36,
     doubling: bool = True,
-    classes: int = 10,
+    classes: Count = 10,
     input: Shape = (3, 32, 32),
 ) -> SearchSpace:
     """ENAS, macro: 12 layers, each one of 6 operations, with skip connections (Pham et al. 2018)

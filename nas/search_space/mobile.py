@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from nas.graph import Builder, Hole, Shape
 from nas.search_space.decision import Decision
-from nas.search_space.space import SPACES, SearchSpace
+from nas.search_space.space import SPACES, Count, SearchSpace
 
 Skeletons = Literal[
     "mnasnet_a1", "mnasnet_b1", "mnasnet_small", "mobilenet_v2", "proxylessnas_cpu", "proxylessnas_gpu",
@@ -165,7 +165,7 @@ def mobile(
     round_to: int = 8,
     last: int | None = None,
     expands: tuple[int | float, ...] | None = None,
-    classes: int = 10,
+    classes: Count = 10,
     input: Shape = (3, 32, 32),
 ) -> SearchSpace:
     """Mobile networks: kernel, expansion, squeeze-excite of 21 inverted residuals, 5 depths (Tan et al. 2019)

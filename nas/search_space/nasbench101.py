@@ -16,7 +16,7 @@ from nas.graph import JOINS, Builder, Graph, Hole, Shape, Value
 from nas.registry import unknown
 from nas.search_space.architecture import Architecture
 from nas.search_space.decision import Decision
-from nas.search_space.space import SPACES, SearchSpace
+from nas.search_space.space import SPACES, Count, SearchSpace
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 PROJECTION = "conv1x1-bn-relu"
@@ -35,11 +35,11 @@ KNOWN = {  # in the benchmark's notation, as `read` takes it
 @SPACES.register("nasbench101", small={"channels": 8, "cells": 1})
 def nasbench101(
     *,
-    channels: int = 128,
-    cells: int = 3,
-    stacks: int = 3,
-    vertices: int = 7,
-    classes: int = 10,
+    channels: Count = 128,
+    cells: Count = 3,
+    stacks: Count = 3,
+    vertices: Count = 7,
+    classes: Count = 10,
     input: Shape = (3, 32, 32),
 ) -> SearchSpace:
     """NAS-Bench-101: a cell of up to 7 vertices and 9 edges, 3 operations; 423,624 cells (Ying et al. 2019)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from nas.graph import Builder, Hole, Shape
 from nas.search_space.architecture import Architecture
 from nas.search_space.decision import Decision
-from nas.search_space.space import SPACES, SearchSpace
+from nas.search_space.space import SPACES, Count, SearchSpace
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 NODES = 4
@@ -25,7 +25,7 @@ KNOWN = {
 
 @SPACES.register("nasbench201", small={"channels": 4, "cells": 1})
 def nasbench201(
-    *, channels: int = 16, cells: int = 5, classes: int = 10, input: Shape = (3, 32, 32)
+    *, channels: Count = 16, cells: Count = 5, classes: Count = 10, input: Shape = (3, 32, 32)
 ) -> SearchSpace:
     """NAS-Bench-201: a cell of 4 nodes, 6 edges, 5 operations; 15,625 architectures (Dong & Yang 2020)
 

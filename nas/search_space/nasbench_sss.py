@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from nas.graph import Builder, Hole, Shape, Value
 from nas.search_space.decision import Decision
 from nas.search_space.nasbench201 import reduction
-from nas.search_space.space import SPACES, SearchSpace
+from nas.search_space.space import SPACES, Count, SearchSpace
 
 WIDTHS = tuple(range(8, 65, 8))
 LAYERS = 5  # cells, but the second and the fourth are residual blocks of stride 2
@@ -29,7 +29,7 @@ KNOWN = {
 
 
 @SPACES.register("nasbench_sss", small={"classes": 2})
-def nasbench_sss(*, classes: int = 10, input: Shape = (3, 32, 32)) -> SearchSpace:
+def nasbench_sss(*, classes: Count = 10, input: Shape = (3, 32, 32)) -> SearchSpace:
     """NATS-Bench's size space: five widths of 8 to 64 channels for a fixed cell (Dong et al. 2021)
 
     Args:

@@ -21,7 +21,7 @@ from nas.search_space.darts import notation
 from nas.search_space.decision import Decision
 from nas.search_space.operations import operations as chosen
 from nas.search_space.skeleton import Place, Scale, darts_skeleton, nasnet_skeleton
-from nas.search_space.space import SPACES, Choices, SearchSpace
+from nas.search_space.space import SPACES, Choices, Count, SearchSpace
 
 HALVES = ("left", "right")
 SAME = {"conv_7x1_1x7": "conv_1x7_7x1", "conv_1x7_7x1": "conv_7x1_1x7"}  # two names of one operation
@@ -229,13 +229,13 @@ def nasnet(
     *,
     operations: str | tuple[str, ...] = "nasnet",
     skeleton: Skeleton = "original",
-    channels: int = 16,
-    cells: int = 8,
-    blocks: int = 5,
-    classes: int = 10,
+    channels: Count = 16,
+    cells: Count = 8,
+    blocks: Count = 5,
+    classes: Count = 10,
     input: Shape = (3, 32, 32),
     stem: Stem = "cifar",
-    stem_channels: int = 32,
+    stem_channels: Count = 32,
     auxiliary: bool = False,
     ends: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
     skip: bool = False,
@@ -281,13 +281,13 @@ def amoebanet(
     *,
     operations: str | tuple[str, ...] = "amoebanet",
     skeleton: Skeleton = "original",
-    channels: int = 16,
-    cells: int = 8,
-    blocks: int = 5,
-    classes: int = 10,
+    channels: Count = 16,
+    cells: Count = 8,
+    blocks: Count = 5,
+    classes: Count = 10,
     input: Shape = (3, 32, 32),
     stem: Stem = "cifar",
-    stem_channels: int = 32,
+    stem_channels: Count = 32,
     auxiliary: bool = False,
 ) -> SearchSpace:
     """AmoebaNet: cells as in NASNet, with 8 operations (Real et al. 2019)
@@ -309,13 +309,13 @@ def pnas(
     *,
     operations: str | tuple[str, ...] = "pnas",
     skeleton: Skeleton = "original",
-    channels: int = 16,
-    cells: int = 8,
-    blocks: int = 5,
-    classes: int = 10,
+    channels: Count = 16,
+    cells: Count = 8,
+    blocks: Count = 5,
+    classes: Count = 10,
     input: Shape = (3, 32, 32),
     stem: Stem = "cifar",
-    stem_channels: int = 32,
+    stem_channels: Count = 32,
     auxiliary: bool = False,
 ) -> SearchSpace:
     """PNAS: one cell of 5 blocks for both sizes, 8 operations, all blocks in its output (Liu et al. 2018)

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from nas.graph import Builder, Hole, Shape
 from nas.search_space.decision import Decision
 from nas.search_space.mobile import rounded
-from nas.search_space.space import SPACES, SearchSpace
+from nas.search_space.space import SPACES, Count, SearchSpace
 
 STAGES = 4
 WHOLE = 1.0  # the published width of a stage
@@ -55,7 +55,7 @@ def resnet_elastic(
     stem: int | None = None,
     stride_in: Literal["3x3", "1x1"] = "3x3",
     shortcut: Literal["A", "B", "C"] = "B",
-    classes: int = 10,
+    classes: Count = 10,
     input: Shape = (3, 32, 32),
 ) -> SearchSpace:
     """Elastic ResNet: 3 depths and 3 widths a stage, 3 expansions a block (Once-for-All, Cai et al. 2020)

@@ -13,7 +13,7 @@ from typing import Literal
 from nas.graph import Builder, Hole, Shape
 from nas.search_space.decision import Decision
 from nas.search_space.mobile import rounded
-from nas.search_space.space import SPACES, SearchSpace
+from nas.search_space.space import SPACES, Count, SearchSpace
 
 CHOICES = ("shuffle_v2_3x3", "shuffle_v2_5x5", "shuffle_v2_7x7", "shuffle_xception")
 MULTIPLE = 4  # of the channels, which are halved and interleaved
@@ -59,7 +59,7 @@ def shufflenet(
     last: int | None = None,
     downsample: Literal["halves", "authors"] = "authors",
     head_bias: bool = False,
-    classes: int = 10,
+    classes: Count = 10,
     input: Shape = (3, 32, 32),
 ) -> SearchSpace:
     """Single Path One-Shot: 20 layers, one of four ShuffleNet units in each (Guo et al. 2020)

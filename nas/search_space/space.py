@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from nas.graph import Graph, Option, Value
 from nas.registry import Registry, unknown
@@ -23,6 +25,7 @@ from nas.search_space.rules import TRIES, Rule, best_legal, excess, moves, repai
 from nas.signature import bind, parameters
 
 Choices = Mapping[str, Value]
+Count = Annotated[int, Ge(1)]  # of channels, cells, classes ...
 
 
 class Spaces(Registry[Callable[..., "SearchSpace"]]):

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from nas.graph import Builder, Hole, Option, Shape, Value
 from nas.search_space.decision import Decision
-from nas.search_space.space import SPACES, Choices, SearchSpace
+from nas.search_space.space import SPACES, Choices, Count, SearchSpace
 
 
 class Options(NamedTuple):
@@ -57,7 +57,7 @@ def vit(
     head_dim: int = 64,
     width: float = 1.0,
     patch: int | None = None,
-    classes: int = 10,
+    classes: Count = 10,
     input: Shape = (3, 32, 32),
 ) -> SearchSpace:
     """Vision transformer: width, depth, heads and MLP ratio of every block (AutoFormer, Chen et al. 2021)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nas.data.batches import Examples
 
 STRATEGIES: Registry[type[Strategy]] = Registry("strategy")
-REPLAYS_IN_A_ROW = 1000  # so many proposals of known architectures in a row mean that the space is exhausted
+REPLAYS_IN_A_ROW = 100  # so many proposals of known architectures in a row mean that the space is exhausted
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,11 @@ class AskTell(Strategy):
         self._left_known: dict[int, Result | Exception] = {}
         self.task: Task
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether so many proposals in a row were known that there seems to be nothing else."""
+        return self._in_a_row >= REPLAYS_IN_A_ROW
+
     @abstractmethod
     def ask(self, number: int) -> Trial:
         """The trial of that number, given what was told so far."""
@@ -177,7 +182,7 @@ class AskTell(Strategy):
         for trial in waiting.values():
             if trial.number not in finished:
                 task.executor.submit(trial)
-        while self._in_a_row < REPLAYS_IN_A_ROW:
+        while not self.exhausted:
             while waiting and len(waiting) > task.lag:
                 yield self._next(task, waiting, finished)
             if task.trials is not None and number - len(self.replays) >= task.trials:
