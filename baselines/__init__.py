@@ -1,6 +1,63 @@
 """Hand-designed networks: plain modules, one file a family; importing this imports no torch.
 
-`published.yaml` lists members with their exact figures, so that a network is found and its cost is read
-without building it. The tests hold both directions: every entry builds to exactly its figures, and every
-network function has an entry.
+A family is a function of its configuration. `published.yaml` lists named members with their exact figures, so
+that a network is found and its cost is read without building it. The tests hold both directions: every entry
+builds to exactly its figures, and every family has an entry.
 """
+
+FAMILIES = {  # family, which is the function's name -> module
+    "alexnet": "alexnet",
+    "bit": "bit",
+    "condconv_efficientnet": "efficientnet",
+    "condconv_resnet": "resnet_variants",
+    "conv_mobilenet": "mobilenet_v1",
+    "convnext": "convnext",
+    "darts_cell_network": "searched",
+    "deformable_resnet": "resnet_variants",
+    "densenet_cifar": "densenet",
+    "densenet_imagenet": "densenet",
+    "efficientnet": "efficientnet",
+    "enas_micro": "searched",
+    "gan": "dcgan",
+    "googlenet": "googlenet",
+    "inception_resnet": "inception_resnet",
+    "inception_v2": "inception",
+    "inception_v3": "inception",
+    "inception_v4": "inception_v4",
+    "lenet5": "lenet",
+    "mnasnet": "mnasnet",
+    "mobilenet_v1": "mobilenet_v1",
+    "mobilenet_v2": "mobilenet_v2",
+    "mobilenet_v3": "mobilenet_v3",
+    "nas_imagenet": "searched",
+    "nasbench201": "searched",
+    "nin": "nin",
+    "nonlocal_resnet": "resnet_variants",
+    "preresnet": "preresnet",
+    "preresnet_cifar": "preresnet",
+    "pyramidnet_cifar": "pyramidnet",
+    "pyramidnet_imagenet": "pyramidnet",
+    "regnety": "regnet",
+    "resnet": "resnet",
+    "resnet_cifar": "resnet",
+    "resnet_cifar_w64": "resnet_w64",
+    "resnext": "resnext",
+    "resnext_cifar": "resnext",
+    "senet154": "senet",
+    "seresnet": "senet",
+    "seresnet_cifar": "senet",
+    "seresnext": "senet",
+    "shufflenet_v1": "shufflenet",
+    "shufflenet_v2": "shufflenet",
+    "sknet": "sknet",
+    "squeezenet": "squeezenet",
+    "stochastic_depth": "stochastic_depth",
+    "swin": "swin",
+    "vgg": "vgg",
+    "vgg_cifar": "vgg",
+    "vit": "vit",
+    "wrn_cifar": "wide_resnet",
+    "wrn_imagenet": "wide_resnet",
+    "xception": "xception",
+    "zfnet": "zfnet",
+}

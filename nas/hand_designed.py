@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,13 @@ def _folder() -> Path:
 
 @cache
 def published() -> dict[str, dict[str, Any]]:
-    """Name -> module, function, arguments, family, params, macs, input, classes, source."""
-    entries: dict[str, dict[str, Any]] = yaml.safe_load((_folder() / "published.yaml").read_text())
+    """Name -> what `baselines/published.yaml` says of that network.
+
+    Either `family` and `arguments`, or `space` (an address of a known point) and `arguments` (its scale); then
+    `input`, `classes`, and the exact `params` and `macs`.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    entries: dict[str, dict[str, Any]] = yaml.load((_folder() / "published.yaml").read_text(), loader)
     return entries
 
 
@@ -41,8 +47,8 @@ def entry(name: str) -> dict[str, Any]:
     return entries[name]
 
 
-def module(name: str) -> Any:
-    """The module `name` of the baselines."""
+def package() -> Any:
+    """The package of the baselines, without its modules: it has the table FAMILIES."""
     if PACKAGE not in sys.modules:
         folder = _folder()
         spec = importlib.util.spec_from_file_location(
@@ -50,32 +56,48 @@ def module(name: str) -> Any:
         )
         assert spec is not None
         assert spec.loader is not None
-        package = importlib.util.module_from_spec(spec)
-        sys.modules[PACKAGE] = package
-        spec.loader.exec_module(package)
-    return importlib.import_module(f"{PACKAGE}.{name}")
+        made = importlib.util.module_from_spec(spec)
+        sys.modules[PACKAGE] = made
+        spec.loader.exec_module(made)
+    return sys.modules[PACKAGE]
 
 
-def build(name: str, *, arguments: dict[str, Any] | None = None, **changed: Any) -> nn.Module:
+def family(name: str) -> Callable[..., nn.Module]:
+    """The function of that family. Raises ValueError with the nearest match."""
+    modules = package().FAMILIES
+    if name not in modules:
+        raise ValueError(unknown("family of networks", name, modules))
+    function: Callable[..., nn.Module] = getattr(importlib.import_module(f"{PACKAGE}.{modules[name]}"), name)
+    return function
+
+
+def build(name: str, *, arguments: Mapping[str, Any] | None = None, **changed: Any) -> nn.Module:
     """The network of that name, with `classes`, `input` or other arguments changed."""
     function, given = factory(name, arguments)
     network: nn.Module = function(**bind(function, {**given, **changed}, where="network"))
     return network
 
 
-def factory(name: str, arguments: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-    """The function that builds the network, and its arguments.
-
-    `arguments` make a member that has no entry.
+def factory(
+    name: str, arguments: Mapping[str, Any] | None = None
+) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    """The function that builds the network, and its arguments: of its entry, with the entry's input and
+    classes; or `arguments`, their family among them, for a member that has no entry.
     """
-    if arguments is not None:
-        family = dict(arguments)
-        return getattr(module(family.pop("module")), family.pop("function")), family
-    found = entry(name)
-    return getattr(module(found["module"]), found["function"]), dict(found["arguments"])
+    if arguments is None:
+        found = entry(name)
+        return family(found["family"]), {**found["arguments"], **sizes(found)}
+    given = dict(arguments)
+    return family(given.pop("family")), given
+
+
+def sizes(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The input and the number of classes of an entry; a generator of pictures has no classes."""
+    return {key: found[key] for key in ("input", "classes") if found[key] is not None}
 
 
 def like(params: int, *, classes: int, input: Shape) -> tuple[str, dict[str, Any]]:
     """The residual network whose parameters are nearest to `params`: its name and `arguments` for `build`."""
-    name, arguments = module("resnet").like(params, classes=classes, input=input)
-    return name, {"module": "resnet", "function": "resnet_cifar", **arguments}
+    like = importlib.import_module(f"{package().__name__}.resnet").like
+    name, arguments = like(params, classes=classes, input=input)
+    return name, {"family": "resnet_cifar", **arguments}
