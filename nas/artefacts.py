@@ -14,8 +14,9 @@ from torch import nn
 from nas.counting import cost
 from nas.data import Dataset
 from nas.data.batches import Batches
+from nas.documents import read_yaml
 from nas.exporters import Exported, Facts, export
-from nas.run import CONFIG, events, read_yaml
+from nas.run import CONFIG, events
 from nas.seeding import randomness
 from nas.subject import Subject, trained
 from nas.training import load_data, trained_network

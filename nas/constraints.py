@@ -86,10 +86,7 @@ def parted(section: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def _count(figure: str, sized: SearchSpace, architecture: Architecture) -> float:
     from nas.counting import cost
 
-    try:
-        return float(getattr(cost(sized.fill(architecture)), figure))
-    except ValueError:  # it cannot be built, so it is within no limit
-        return float("inf")
+    return float(getattr(cost(sized.fill(architecture)), figure))
 
 
 def _latency(sized: SearchSpace, architecture: Architecture) -> float:

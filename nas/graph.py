@@ -137,6 +137,11 @@ class Graph:
     def _identity(self) -> tuple[object, ...]:
         return (self.nodes, self.input, self.auxiliary, self.keep_dead, tuple(self.aliases.items()))
 
+    def rewritten(self, nodes: Iterable[Node]) -> Graph:
+        """The graph with other nodes, and everything else as it is."""
+        facts = (self.input, self.auxiliary, self.keep_dead, self.aliases)
+        return Graph(nodes, input=facts[0], auxiliary=facts[1], keep_dead=facts[2], aliases=facts[3])
+
     def decisions(self) -> frozenset[str]:
         """Names of the decisions that some hole asks."""
         return frozenset(hole.decision for node in self.nodes for hole in node.holes())

@@ -66,7 +66,9 @@ class Linter:
             return
         yield from self._text(drawn)
         yield from self._size(drawn)
-        yield from self._costs(drawn)
+        broken = yield from self._costs(drawn)
+        if broken:
+            return
         broken = yield from self._builds(drawn)
         yield from self._options(drawn)
         if not broken:
@@ -143,24 +145,28 @@ class Linter:
                 return self.space.network_digest(moved) == self.space.network_digest(each)
         return True
 
-    def _costs(self, drawn: list[Architecture]) -> Iterator[Finding]:
+    def _costs(self, drawn: list[Architecture]) -> Generator[Finding, None, bool]:
+        """The spread of costs; whether some sample has shapes that do not fit."""
         figures = []
         for each in drawn:
             try:
                 figures.append(cost(self.sized.fill(each)))
             except ValueError as error:
                 yield Finding("error", "shapes", f"{error} (in {each.literal})")
-                return
+                return True
         for topic in ("params", "macs"):
             found = sorted(getattr(figure, topic) for figure in figures)
             low, middle, high = statistics.quantiles(found, n=4) if len(found) > 1 else found * 3
             text = f"{found[0]:,} | {low:,.0f} | {middle:,.0f} | {high:,.0f} | {found[-1]:,}"
             yield Finding("fact", topic, f"{text} (min, quartiles, max of {len(found)})")
+        return False
 
     # --- building and running -------------------------------------------------------------------------------
 
     def _builds(self, drawn: list[Architecture]) -> Generator[Finding, None, bool]:
-        """Build, run and differentiate samples that hold every option; the first failure of each kind."""
+        """Build, run and differentiate samples that hold all options which the rules allow to be met; the
+        first failure of each kind.
+        """
         chosen = dict.fromkeys([*drawn[: max(1, self.samples // 5)], *self._covering(drawn)])
         failures: dict[str, str] = {}
         idle: dict[str, str] = {}
@@ -183,7 +189,10 @@ class Linter:
         for topic, text in failures.items():
             yield Finding("error", topic, text)
         if not failures:
-            text = f"{len(chosen)} samples with every option built, forward and backward"
+            kinds = {(d.name, option) for d in self.space.decisions for option in d.legal}
+            there = {(name, o) for each in chosen for name, value in each.choices.items() for _, o in value}
+            options = f"{len(there)} of {len(kinds)} options"
+            text = f"{len(chosen)} samples with {options} built, forward and backward"
             yield Finding("fact", "build", text)
         return bool(failures)
 
@@ -275,17 +284,18 @@ class Linter:
         return None
 
     def _supernet(self, drawn: list[Architecture]) -> Iterator[Finding]:
-        """Parameters of the supernet, and the memory of one training step, measured at batch 1 and 2."""
+        """Parameters of the supernet, and the memory of one training step, measured at batch 2 and 3."""
+        if self.space.finish is not None:
+            text = "its wiring decides its widths: one-shot strategies train paths of it"
+            yield Finding("fact", "supernet", text)
+            return
         try:
             with randomness(self.seed, "lint"):
                 supernet = Supernet(self.space)
-                if self.space.finish is not None:
-                    raise ValueError("its wiring decides its widths: one-shot strategies train paths of it")
                 double, triple = (_saved(supernet, self.space, batch) for batch in (2, 3))
                 apart = self._apart(supernet, drawn)
         except Exception as error:
-            kind = "fact" if self.space.finish is not None else "error"
-            yield Finding(kind, "supernet", f"{error}")
+            yield Finding("error", "supernet", f"{error}")
             return
         if apart is not None:
             yield Finding(

@@ -54,7 +54,7 @@ def load_file(path: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     if not path.is_file():
-        raise ValueError(f"no Python file at {path}")
+        raise ValueError(f"no Python file at {path}: a thing of your own is named path/to/file.py:name")
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -20,6 +20,8 @@ from typing import IO, Any
 
 import yaml
 
+from nas.documents import read_yaml
+
 CONFIG, LEDGER, CHECKPOINT, BEST, ENVIRONMENT = (
     "config.yaml", "events.jsonl", "checkpoint.pt", "best.yaml", "environment.json",
 )  # fmt: skip
@@ -274,23 +276,6 @@ def load_tensors(path: Path) -> dict[str, Any] | None:
 def dump(content: Mapping[str, Any]) -> str:
     """YAML, keys in the order given."""
     return yaml.safe_dump(_plain(content), sort_keys=False, allow_unicode=True, width=110)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping. Raises ValueError with the place of a mistake."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        place = f", line {where.line + 1}, column {where.column + 1}" if where else ""
-        raise ValueError(f"{path} is no YAML{place}: {getattr(error, 'problem', error)}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold keys and values, not a {type(content).__name__}")
-    return content
 
 
 def _plain(content: Any) -> Any:

@@ -12,7 +12,8 @@ import yaml
 from nas.budget import Budget
 from nas.config import merge, override, recipe, recipes, resolve_search, resolve_training
 from nas.data import DATA
-from nas.run import dump, read_yaml
+from nas.documents import read_yaml
+from nas.run import dump
 from nas.search_space import SPACES
 from nas.signature import Errors
 from nas.strategies import STRATEGIES

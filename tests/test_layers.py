@@ -12,11 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "nas").rglob("*.py"))
 LAYERS = [
-    {"registry", "seeding", "budget"},
+    {"registry", "seeding", "budget", "documents"},
     {"graph", "isomorphism", "signature"},
     {"search_space", "primitives", "hand_designed"},
     {"network", "counting", "data"},
-    {"supernet", "train"},
+    {"supernet", "recipe", "train"},
     {"execution", "run", "exporters"},
     {"strategies", "evaluators", "subject", "constraints"},
     {"report", "lint"},
@@ -29,6 +29,7 @@ NO_TORCH = (
     "registry",
     "seeding",
     "budget",
+    "documents",
     "graph",
     "isomorphism",
     "signature",

@@ -18,8 +18,8 @@ def command(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
+    from nas.documents import read_yaml
     from nas.registry import unknown
-    from nas.run import read_yaml
     from nas.subject import trained
 
     if split not in ("test", "valid"):

@@ -50,7 +50,7 @@ def layers(
     The settings are one layer, so that their order among each other decides only between equal keys.
     """
     from nas.config import merge, override
-    from nas.run import read_yaml
+    from nas.documents import read_yaml
 
     section = {} if data is None else {"name": data}
     root = data_dir or os.environ.get("NAS_DATA")
@@ -64,8 +64,8 @@ def layers(
 def sections(config: list[Path] | None, sets: list[str] | None, *names: str) -> dict[str, dict[str, Any]]:
     """The named sections of files and --set, each perhaps empty. Raises ValueError for any other section."""
     from nas.config import merge, override
+    from nas.documents import read_yaml
     from nas.registry import unknown
-    from nas.run import read_yaml
 
     given = merge(*(read_yaml(path) for path in config or []), *(override(text) for text in sets or []))
     for key, section in given.items():

@@ -44,7 +44,7 @@ def command(
 
 def _of_run(folder: Path, data: str | None, recipe: str | None) -> dict[str, Any]:
     """What a run decided about data and training, for a network that comes from it."""
-    from nas.run import read_yaml
+    from nas.documents import read_yaml
 
     config = read_yaml(folder / "config.yaml")
     keep: tuple[str, ...] = ("seed", "device", "deterministic", "threads")

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas.documents import read_yaml
 from nas.report.comparison import Event
-from nas.run import BEST, CONFIG, ENVIRONMENT, check_run, events, read_yaml
+from nas.run import BEST, CONFIG, ENVIRONMENT, check_run, events
 from nas.search_space.architecture import Architecture
 from nas.search_space.space import SearchSpace, space
 

@@ -1,6 +1,6 @@
 """Stages that choose among the blocks of published networks: which block, how many of them and how wide.
 
-Every block of `SETS` maps any number of channels to any other, at strides 1 and 2. With the defaults (three
+Every block of the sets maps any number of channels to any other, at strides 1 and 2. With the defaults (three
 stages of one to three blocks, thirteen kinds, three widths) there are 1,601,613 architectures.
 """
 
@@ -10,28 +10,11 @@ from collections.abc import Sequence
 from functools import partial
 
 from nas.graph import Builder, Hole, Option, Shape
-from nas.registry import unknown
 from nas.search_space.architecture import Architecture
 from nas.search_space.decision import Decision
+from nas.search_space.operations import operations as named
 from nas.search_space.space import SPACES, Count, SearchSpace
 
-SETS = {
-    "published": (
-        "basic_block", "bottleneck_block", "preact_basic_block", "wide_block", "resnext_block",
-        "se_basic_block", "inception", "inception_v3", "dense_block", "fire", "inverted_residual",
-        "shuffle_v2", "convnext_block",
-    ),
-    "residual": (
-        "basic_block", "bottleneck_block", "preact_basic_block", "wide_block", "resnext_block",
-        "se_basic_block",
-    ),
-    "inception": ("inception", "inception_v2", "inception_v3", "inception_resnet_a", "inception_resnet_b"),
-    "mobile": ("depthwise_separable", "inverted_residual", "fused_inverted_residual", "shuffle_v2", "fire"),
-    "modern": (
-        "se_resnext_block", "selective_kernel", "fused_inverted_residual", "inverted_residual",
-        "convnext_block",
-    ),
-}  # fmt: skip
 LEAST = 4  # channels: an inception module has four paths
 LIKE = {  # known points: two blocks of one kind in each stage
     "ResNet-like": "basic_block",
@@ -55,7 +38,7 @@ def blocks(
     stages: Count = 3,
     depth: Count = 3,
     widths: tuple[float, ...] = (0.5, 1.0, 1.5),
-    operations: str | tuple[str, ...] = "published",
+    operations: str | tuple[str, ...] = "blocks",
     layerwise: bool = False,
     classes: Count = 10,
     input: Shape = (3, 32, 32),
@@ -67,15 +50,15 @@ def blocks(
         stages: each begins with stride 2.
         depth: blocks of a stage, at most.
         widths: what a stage may multiply its channels by.
-        operations: the blocks to choose from: their names, or a set of them: ``published``, ``residual``,
-            ``inception``, ``mobile``, ``modern``.
+        operations: the blocks to choose from: their names, or a set of them: ``blocks``, ``residual_blocks``,
+            ``inception_blocks``, ``mobile_blocks``, ``modern_blocks``.
         layerwise: whether the blocks of a stage are chosen one by one, rather than one kind for all.
         classes: outputs of the classifier.
         input: (channels, height, width) of one image.
 
     Raises ValueError for a set that there is not, and for widths that give equal numbers of channels.
     """
-    kinds = _kinds(operations)
+    kinds = named(operations)
     rows = depth if layerwise else 1
     names = [f"stage{stage}" for stage in range(1, stages + 1)]
     wide = [Hole(f"{name}.width", times=channels * 2**stage) for stage, name in enumerate(names)]
@@ -110,14 +93,6 @@ def wide_enough(architecture: Architecture, *, widths: Sequence[Hole]) -> str | 
         if channels < LEAST:
             return f"{width.decision} gives {channels} channels, and some blocks need {LEAST}"
     return None
-
-
-def _kinds(operations: str | Sequence[str]) -> tuple[str, ...]:
-    if not isinstance(operations, str):
-        return tuple(operations)
-    if operations not in SETS:
-        raise ValueError(unknown("set of blocks", operations, SETS))
-    return SETS[operations]
 
 
 def _alike(kind: str, decisions: Sequence[Decision]) -> str:

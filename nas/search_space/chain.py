@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from nas.graph import Builder, Hole, Shape
 from nas.search_space.decision import Decision
+from nas.search_space.operations import operations as named
 from nas.search_space.space import SPACES, Count, SearchSpace
 
 OPERATIONS = ("skip_connect", "conv_1x1", "conv_3x3", "conv_5x5", "sep_conv_3x3", "sep_conv_5x5")
@@ -17,7 +18,7 @@ def chain(
     *,
     channels: Count = 16,
     layers: Count = 6,
-    operations: tuple[str, ...] = OPERATIONS,
+    operations: str | tuple[str, ...] = OPERATIONS,
     doubles: tuple[int, ...] = (2, 4),
     classes: Count = 10,
     input: Shape = (3, 32, 32),
@@ -27,12 +28,14 @@ def chain(
     Args:
         channels: of the first layers.
         layers: in all.
-        operations: primitives that take any number of channels in and out, at strides 1 and 2.
+        operations: primitives that take any number of channels in and out, at strides 1 and 2; or the name
+            of a set of them, as `nas list operations` shows.
         doubles: the layers, counted from 0, that halve height and width and double the channels.
         classes: outputs of the classifier.
         input: (channels, height, width) of one image.
     """
-    decision = Decision("layers", operations, rows=layers, keep=layers)
+    kinds = named(operations)
+    decision = Decision("layers", kinds, rows=layers, keep=layers)
     b = Builder(input)
     x = b("stem", "conv_bn_3x3", "input", out=channels)
     for layer in range(layers):
@@ -43,6 +46,6 @@ def chain(
     x = b("pool", "global_avg_pool", x)
     b("classifier", "linear", x, out=classes)
     known = {
-        f"all-{op}": "|" + "|".join(f"{op}~{layer}" for layer in range(layers)) + "|" for op in operations
+        f"all-{op}": "|" + "|".join(f"{op}~{layer}" for layer in range(layers)) + "|" for op in kinds
     }
     return SearchSpace((decision,), b.graph(), known=known)

@@ -31,11 +31,9 @@ def fitted(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
         else node
         for node in graph.nodes
     ]
-    facts = (graph.input, graph.auxiliary, graph.keep_dead, graph.aliases)
-    fit = Graph(nodes, input=facts[0], auxiliary=facts[1], keep_dead=facts[2], aliases=facts[3])
     shape = "x".join(str(each) for each in graph.input[1:])
     note = f"an input of {shape} is too small for {deepest} halvings: the first {dropped} are left out"
-    return fit, (note,)
+    return graph.rewritten(nodes), (note,)
 
 
 def _halvings(node: Node) -> int:

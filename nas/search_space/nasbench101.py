@@ -128,7 +128,7 @@ def divided(graph: Graph) -> Graph:
         for source, share in zip(node.inputs if shares else (), shares, strict=True):
             asked[source] = max(asked.get(source, 0), share)
         nodes.append(node if width is None or node.op in JOINS else node._replace(out=width))
-    return Graph(reversed(nodes), input=graph.input)
+    return graph.rewritten(reversed(nodes))
 
 
 def few_edges(architecture: Architecture, *, vertices: int) -> str | None:

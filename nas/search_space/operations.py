@@ -29,6 +29,26 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         # Pham et al. 2018, section 2.4, in the order in which their code counts them
         "enas": ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "skip_connect"),
+        # blocks of published networks: any channels in and out, strides 1 and 2
+        "blocks": (
+            "basic_block", "bottleneck_block", "preact_basic_block", "wide_block", "resnext_block",
+            "se_basic_block", "inception", "inception_v3", "dense_block", "fire", "inverted_residual",
+            "shuffle_v2", "convnext_block",
+        ),
+        "residual_blocks": (
+            "basic_block", "bottleneck_block", "preact_basic_block", "wide_block", "resnext_block",
+            "se_basic_block",
+        ),
+        "inception_blocks": (
+            "inception", "inception_v2", "inception_v3", "inception_resnet_a", "inception_resnet_b",
+        ),
+        "mobile_blocks": (
+            "depthwise_separable", "inverted_residual", "fused_inverted_residual", "shuffle_v2", "fire",
+        ),
+        "modern_blocks": (
+            "se_resnext_block", "selective_kernel", "fused_inverted_residual", "inverted_residual",
+            "convnext_block",
+        ),
         "darts": DARTS,
         "nasbench201": NASBENCH201,
     }

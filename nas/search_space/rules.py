@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nas.search_space.space import SearchSpace
 
 Rule = Callable[[Architecture], str | None]
+Choices = Mapping[str, Value]
 TRIES = 1000  # candidates that are looked at before the closest one is repaired
 
 
@@ -33,11 +34,17 @@ class Limit:
     measure: Callable[[Architecture], float]
 
     def excess(self, architecture: Architecture) -> float:
-        """By which share of the limit it is exceeded; 0.0 if it holds."""
-        return max(0.0, self.measure(architecture) / self.most - 1.0)
+        """By which share of the limit it is exceeded; 0.0 if it holds, infinite for what cannot be built."""
+        try:
+            return max(0.0, self.measure(architecture) / self.most - 1.0)
+        except ValueError:
+            return float("inf")
 
     def __call__(self, architecture: Architecture) -> str | None:
-        found = self.measure(architecture)
+        try:
+            found = self.measure(architecture)
+        except ValueError as error:
+            return f"its {self.name} cannot be measured: {error}"
         return None if found <= self.most else f"{self.name} is {found:,.6g}, more than {self.most:,.6g}"
 
 
@@ -50,17 +57,17 @@ def excess(rules: Iterable[Rule], architecture: Architecture) -> float:
 
 
 def repaired(
-    space: SearchSpace, start: Architecture, *, order: Callable[[list[Architecture]], Sequence[Architecture]]
+    space: SearchSpace, start: Architecture, *, order: Callable[[list[Choices]], Sequence[Choices]]
 ) -> Architecture:
     """A legal architecture by single steps from `start`, each to the first neighbour that is closer to legal.
 
-    `order` says which neighbours are preferred. Raises ValueError that names the closest architecture found
-    if no step leads closer.
+    `order` says which neighbours' choices come first. Raises ValueError that names the closest architecture
+    found if no step leads closer.
     """
     rules, current = space.every_rule, start
     distance = excess(rules, current)
     while space.why_not(current) is not None:
-        near = order([space.architecture(choices) for choices in moves(space, current.choices)])
+        near = map(space.architecture, order(list(moves(space, current.choices))))
         closer = ((far, each) for each in near if (far := excess(rules, each)) < distance)
         found = next(closer, None)
         if found is None:
@@ -72,7 +79,7 @@ def repaired(
     return current
 
 
-def moves(space: SearchSpace, choices: Mapping[str, Value]) -> Iterator[dict[str, Value]]:
+def moves(space: SearchSpace, choices: Choices) -> Iterator[Choices]:
     """The raw choices one elementary mutation away, in a fixed order, legal or not."""
     for decision in space.decisions:
         for value in decision.neighbours(choices[decision.name]):

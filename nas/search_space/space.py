@@ -319,7 +319,7 @@ def space(address: str, **scale: Any) -> SearchSpace:
             f"{address}: the last node, {made.graph.output!r}, needs `out`: the number of classes"
         )
     graph, notes = fitted(made.graph)
-    name = _address(base, structure(build, arguments))
+    name = _address(base, structure(build, arguments, made.decisions))
     return replace(made, graph=graph, name=name, scale=arguments, notes=(*made.notes, *notes))
 
 
@@ -342,14 +342,19 @@ def split(address: str) -> tuple[str, dict[str, Any]]:
     return base, given
 
 
-def structure(build: Callable[..., SearchSpace], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `arguments` that change the decisions of the space: its structure, as opposed to its size."""
+def structure(
+    build: Callable[..., SearchSpace], arguments: Mapping[str, Any], decisions: tuple[Decision, ...]
+) -> dict[str, Any]:
+    """Those of `arguments` that change the decisions of the space: its structure, as opposed to its size.
+
+    `decisions`: those that `build` makes of the arguments.
+    """
     defaults = parameters(build)
     changed = {name: value for name, value in arguments.items() if value != defaults[name]}
     if not changed or any(default is inspect.Parameter.empty for default in defaults.values()):
         return {}
     plain = build(**defaults).decisions
-    if build(**{**defaults, **changed}).decisions == plain:
+    if decisions == plain:
         return {}
     return {name: value for name, value in changed.items() if _changes(build, defaults, name, value, plain)}
 
@@ -396,4 +401,4 @@ def _parse(decision: Decision, group: str) -> Value:
         if option not in by_text:
             raise ValueError(f"decision {decision.name!r}: " + unknown("option", option, by_text))
         value.append((int(row), by_text[option]))
-    return tuple(sorted(value))
+    return tuple(sorted(value, key=lambda pair: pair[0]))

@@ -29,6 +29,7 @@ from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
+from nas.documents import read_yaml
 from nas.graph import Builder, Graph, Hole, Option, Scalar, Shape
 from nas.registry import unknown
 from nas.search_space.decision import Decision
@@ -52,14 +53,11 @@ def space_file(path: Path) -> Callable[..., SearchSpace]:
 
     Raises ValueError if the file is missing or no mapping, or has keys that mean nothing.
     """
-    import yaml
-
     if not path.is_file():
-        raise ValueError(f"no space file {path}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"no space file {path}: a space is a name that `nas list spaces` shows, file.yaml or file.py:name"
+        )
+    content = read_yaml(path)
     try:
         _check(content)
     except ValueError as error:

@@ -74,13 +74,14 @@ class Masked:
     def __init__(self, runner: Runner, hole: Hole, sizes: Sequence[int], *, own: bool) -> None:
         self.runner = runner
         self.hole = hole
-        self.below = [[float(c < size) for c in range(max(sizes))] for size in sizes]  # options x channels
+        self.below = torch.tensor([[float(c < size) for c in range(max(sizes))] for size in sizes])
         self.own = own
 
     def __call__(self, *inputs: Tensor, weights: Weights) -> Tensor:
         output = run(self.runner, inputs, weights)
         row = torch.stack(list(weights[self.hole.decision][self.hole.row]))
-        mask = row @ torch.tensor(self.below, dtype=row.dtype, device=row.device)
+        self.below = self.below.to(row)  # (options, channels); moved once
+        mask = row @ self.below
         if not self.own:
             mask = (mask > 0).to(output.dtype)
         return output * mask.reshape(1, -1, *[1] * (output.dim() - 2))

@@ -29,6 +29,8 @@ class Presence:
         for node in graph.nodes:
             for source in dict.fromkeys(node.inputs):
                 self.readers[source].append(node.name)
+        self._known_for: Weights | None = None
+        self._known: dict[str, Tensor | float] = {}
         self.maybe: set[str] = set()
         for node in graph.nodes[1:]:
             if self._may_be_absent(node):
@@ -68,19 +70,25 @@ class Presence:
         return False
 
     def of(self, name: str, weights: Weights) -> Tensor | float:
-        """The presence of a node under `weights`."""
+        """The presence of a node under `weights`; worked out once for each `weights`."""
         if name not in self.maybe:
             return 1.0
-        node = self.nodes[name]
+        if self._known_for is not weights:
+            self._known_for, self._known = weights, {}
+        if name not in self._known:
+            self._known[name] = self._of(self.nodes[name], weights)
+        return self._known[name]
+
+    def _of(self, node: Node, weights: Weights) -> Tensor | float:
         if node.op not in JOINS:
-            return self.own(name, weights) * self.of(node.inputs[0], weights)
+            return self.own(node.name, weights) * self.of(node.inputs[0], weights)
         absent: Tensor | float = 1.0
         for source in node.inputs:
             there = self.of(source, weights)
             if node.loose:
-                there = there * self.unread(source, name, weights)
+                there = there * self.unread(source, node.name, weights)
             absent = absent * (1 - there)
-        return (1 - absent) * self.own(name, weights)
+        return (1 - absent) * self.own(node.name, weights)
 
     def own(self, name: str, weights: Weights) -> Tensor | float:
         """The weight of the node's own choices that keep it."""

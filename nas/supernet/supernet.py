@@ -140,8 +140,7 @@ class Supernet(Network):
                 else node
                 for node in self.graph.nodes
             ]
-            facts = self.graph
-            graph = Graph(sized, input=facts.input, auxiliary=facts.auxiliary, aliases=facts.aliases)
+            graph = self.graph.rewritten(sized)
             return self._compile(graph, self._runners(graph, picked=picked))
 
         return self._kept(key, make)
@@ -319,11 +318,17 @@ class Supernet(Network):
         key = self._key(node, op, attrs)
         whole = self.nodes[node.name].get_submodule(key) if key else self.nodes[node.name]
         full = (self._widest[node.inputs[0]], self._widest[node.name])
+        sizes = (full[1], width[1])
         slices = {name: attrs[name] for name in self._widest_slices(node)}
         widest = width == full and slices == self._widest_slices(node)
         if widest and (node.name, op) not in self._widened:
             return whole
         try:
+            if columns and self._width_holes[node.name] and (columns.full, len(columns.there)) == sizes:
+                raise ValueError(
+                    f"its choice of width leaves {sizes[1]} of {sizes[0]} channels, as do inputs that may be "
+                    "absent: put a conv_1x1 of another fixed width before it"
+                )
             return Sliced(self._template(op, node, attrs, *width), whole, columns)
         except ValueError as error:
             raise ValueError(f"node {node.name!r}, operation {op!r}: {error}") from error
