@@ -21,6 +21,7 @@ import torch
 import yaml
 from torch import nn
 
+from baselines import resnet
 from nas.exporters import EXPORTERS, ExportError, Facts, Job, Written, checked, export
 from nas.exporters.python_file import write_python
 from nas.graph import Builder, Shape
@@ -378,7 +379,6 @@ def test_a_module_written_by_hand_in_every_format(tmp_path: Path) -> None:
 
 
 def test_a_baseline_as_python(tmp_path: Path) -> None:
-    resnet = pytest.importorskip("baselines.resnet")
     arguments = {"depth": 8, "shortcut": "A", "widths": (4, 8, 12), "classes": 3}
     text = source_of(resnet.resnet_cifar(**arguments), tmp_path, factory=(resnet.resnet_cifar, arguments))
     assert "baselines" not in text
@@ -500,7 +500,8 @@ def test_yaml_needs_an_architecture(tmp_path: Path) -> None:
 def test_facts_are_in_onnx_and_torch_and_the_terminal_stays_quiet(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
+    import onnxruntime
+
     about = facts("a \"name\" \\ of | odd 'marks' ü", (3, 8, 8), 1)
     found = export(
         hand_written(),

@@ -31,7 +31,11 @@ def command(
 
 
 def network_scale(config: Any, sets: Any, input: str | None, classes: int | None) -> dict[str, Any]:
-    """The section ``network`` of files and --set, and the shape and classes of the options."""
+    """The section ``network`` of files and --set, and the shape and classes of the options.
+
+    Here a key alone means the network's: ``--set width=0.75`` is ``--set network.width=0.75``.
+    """
+    sets = [text if text.startswith("network.") else f"network.{text}" for text in sets or []]
     scale = dict(o.sections(config, sets, "network")["network"])
     if input is not None:
         scale["input"] = o.shape(input)

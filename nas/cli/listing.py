@@ -48,32 +48,37 @@ def _operations() -> list[Row]:
 def _baselines() -> list[Row]:
     from nas.hand_designed import published
 
-    keys = ("family", "params", "macs", "input", "classes")
-    return [{"name": name, **{key: entry[key] for key in keys}} for name, entry in published().items()]
+    return [
+        {
+            "name": name,
+            "family": entry.get("family") or entry["space"].partition("?")[0].partition(":")[0],
+            **{key: entry[key] for key in ("params", "macs", "input", "classes")},
+        }
+        for name, entry in published().items()
+    ]
 
 
 def _recipes() -> list[Row]:
-    from nas.config import recipes
+    from nas.recipe import recipes
 
     return [{"name": name, "summary": summary} for name, summary in recipes().items()]
 
 
 def _runs() -> list[Row]:
-    from nas.run import CONFIG, events, read_yaml
+    from nas.documents import read_yaml
+    from nas.run import CONFIG, events
 
     rows = []
     for path in sorted(Path("runs").glob(f"*/{CONFIG}")):
-        config, kinds = read_yaml(path), [event["kind"] for event in events(path.parent)]
-        what = config.get("strategy", config.get("what", {})).get("name", "")
-        state = (
-            "done" if "done" in kinds else f"unfinished, {sum(k in ('epoch', 'trial') for k in kinds)} steps"
-        )
-        rows.append(
-            {
-                "name": str(path.parent),
-                "summary": f"{config['command']} {what} on {config['data']['name']}: {state}",
-            }
-        )
+        try:
+            config, kinds = read_yaml(path), [event["kind"] for event in events(path.parent)]
+            what = config.get("strategy", config.get("what", {})).get("name", "")
+            steps = sum(kind in ("epoch", "trial") for kind in kinds)
+            state = "done" if "done" in kinds else f"unfinished, {steps} steps"
+            summary = f"{config['command']} {what} on {config['data']['name']}: {state}"
+        except (ValueError, KeyError, AttributeError) as error:
+            summary = f"cannot be read: {error}"
+        rows.append({"name": str(path.parent), "summary": summary})
     return rows
 
 
@@ -90,8 +95,14 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
 }
 
 
+UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+
+
 def command(
     kind: Annotated[str, typer.Argument(help=" | ".join(KINDS), metavar="KIND")],
+    family: Annotated[str | None, typer.Option(help="baselines: of this family")] = None,
+    max_params: Annotated[str | None, typer.Option(help="baselines: parameters, at most, as in 5M")] = None,
+    max_macs: Annotated[str | None, typer.Option(help="baselines: multiply-adds, at most, as in 0.6G")] = None,
     quiet: o.Quiet = False,
     json: o.Json = False,
     debug: o.Debug = False,
@@ -101,16 +112,49 @@ def command(
     if kind not in KINDS:
         raise ValueError(unknown("list", kind, KINDS))
     rows = KINDS[kind]()
+    if kind == "baselines":
+        rows = _chosen(rows, family, {"params": max_params, "macs": max_macs})
+    elif family or max_params or max_macs:
+        raise ValueError(f"--family, --max-params and --max-macs choose among baselines, not {kind}")
     if json:
         print(encoder.dumps(rows))
         return
-    width = max((len(row["name"]) for row in rows), default=0)
-    for row in rows:
-        print(f"{row['name']:<{width}}  {row.get('summary') or _figures(row)}")
+    table = [[row["name"], row["summary"]] if "summary" in row else _figures(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for cells in table:
+        padded = (
+            cell.rjust(width) if cell[:1].isdigit() else cell.ljust(width)
+            for cell, width in zip(cells, widths, strict=True)
+        )
+        print("  ".join(padded).rstrip())
 
 
-def _figures(row: Row) -> str:
+def _chosen(rows: list[Row], family: str | None, most: dict[str, str | None]) -> list[Row]:
+    """The baselines of a family that cost at most so much, in the order of the list."""
+    from nas.registry import unknown
+
+    families = {row["family"] for row in rows}
+    if family is not None and family not in families:
+        raise ValueError(unknown("family", family, families))
+    limits = {key: _amount(text) for key, text in most.items() if text is not None}
+    return [
+        row
+        for row in rows
+        if family in (None, row["family"]) and all(row[key] <= limit for key, limit in limits.items())
+    ]
+
+
+def _amount(text: str) -> float:
+    """``5M``, ``0.6G``, ``3e6`` as a number. Raises ValueError for anything else."""
+    number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in UNITS else (text, "")
+    try:
+        return float(number) * UNITS[unit]
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no number with k, M or G behind it, as in 5M") from error
+
+
+def _figures(row: Row) -> list[str]:
     size = "x".join(str(side) for side in row["input"])
-    return (
-        f"{row['params']:>12,} parameters {row['macs']:>15,} multiply-adds  {size}, {row['classes']} classes"
-    )
+    classes = f"{row['classes']} classes" if row["classes"] else ""
+    costs = f"{row['params']:,} parameters", f"{row['macs']:,} multiply-adds"
+    return [row["name"], row["family"], *costs, size, classes]

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nas.data.batches import Batches
 from nas.search_space import Architecture, SearchSpace
@@ -192,8 +193,9 @@ class Darts(OneShot):
             loss = nn.functional.cross_entropy(self.supernet(valid[0], self.mixing()), valid[1])
             gradients = list(torch.autograd.grad(loss, alphas))
         elif self.unrolled == "exact":
-            stepped = self.stepped(self.weights, train, differentiable=True)
-            gradients = list(torch.autograd.grad(self.loss(stepped, valid), alphas))
+            with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+                stepped = self.stepped(self.weights, train, differentiable=True)
+                gradients = list(torch.autograd.grad(self.loss(stepped, valid), alphas))
         else:
             gradients = self._finite_difference(train, valid)
         return dict(zip(names, gradients, strict=True))
