@@ -13,6 +13,7 @@ from nas.cli import options as o
 from nas.cli.errors import say
 
 if TYPE_CHECKING:
+    from nas.graph import Shape
     from nas.report import Outline
     from nas.subject import Subject
 
@@ -31,7 +32,7 @@ def command(
 
     subject = identify(what)
     figures, shape, classes = subject.cost()
-    seen = _outline(subject)
+    seen = _outline(subject, shape)
     if svg is not None:
         save(seen, svg)
         if not quiet:
@@ -45,14 +46,13 @@ def command(
     _print(seen)
 
 
-def _outline(subject: Subject) -> Outline:
+def _outline(subject: Subject, shape: Shape) -> Outline:
     from nas.report import module_outline, outline
 
     if subject.architecture is not None:
         return outline(subject.space({}), subject.architecture)
     import torch
 
-    _, shape, _ = subject.cost()
     with torch.device("meta"):
         network = subject.build()
     return module_outline(network, input=shape, title=subject.name)
