@@ -86,7 +86,7 @@ def test_exact_second_order_equals_numerical_differentiation(name: str) -> None:
         errors.append(abs(numerical - exact[decision][place].item()))
     size = max(gradient.abs().max().item() for gradient in exact.values())
     assert size > 0
-    assert sorted(errors)[len(errors) * 3 // 4] <= 1e-5 * size  # a ReLU that turns over on the way spoils some
+    assert sorted(errors)[len(errors) * 3 // 4] <= 1e-5 * size  # a ReLU that turns over spoils some
 
 
 @pytest.mark.parametrize("name", MIXED)
