@@ -7,7 +7,8 @@ shortcuts of option A has 269,722 parameters (both of every batch norm counted) 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -18,37 +19,71 @@ from nas.primitives.residual import basic_block, bottleneck_block
 from .family import baseline, he, initialise, one_of
 
 Block = Literal["basic", "bottleneck"]
+Make = Callable[[int, int, int], nn.Module]  # channels in and out, stride -> a block
 Shortcut = Literal["A", "B", "C", "none"]
-StrideIn = Literal["3x3", "1x1"]
+StrideIn = Literal["3x3", "1x1", "-"]
 SHORTCUTS = ("A", "B", "C", "none")
+STRIDES_IN = ("3x3", "1x1", "-")
+WIDTHS = (64, 128, 256, 512)  # of the stages for ImageNet, before a bottleneck's expansion
 EXPANSION = {"basic": 1, "bottleneck": 4}
 LAYERS_A_BLOCK = {"basic": 2, "bottleneck": 3}
-LAYERS = {  # blocks a stage: He et al. 2016, table 1; 200: He et al. 2016b; the small ones of later libraries
-    10: (1, 1, 1, 1),
-    12: (2, 1, 1, 1),
-    14: (2, 2, 1, 1),
-    16: (2, 2, 2, 1),
-    18: (2, 2, 2, 2),
-    26: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-    200: (3, 24, 36, 3),
+# Blocks a stage: He et al. 2016, table 1 (18 to 152); He et al. 2016b (200) and its re-implementations (269);
+# the small ones of later libraries.
+LAYERS: Mapping[str, Mapping[int, Sequence[int]]] = {
+    "basic": {
+        10: (1, 1, 1, 1),
+        12: (2, 1, 1, 1),
+        14: (2, 2, 1, 1),
+        16: (2, 2, 2, 1),
+        18: (2, 2, 2, 2),
+        26: (3, 3, 3, 3),
+        34: (3, 4, 6, 3),
+    },
+    "bottleneck": {
+        14: (1, 1, 1, 1),
+        26: (2, 2, 2, 2),
+        38: (3, 3, 3, 3),
+        50: (3, 4, 6, 3),
+        101: (3, 4, 23, 3),
+        152: (3, 8, 36, 3),
+        200: (3, 24, 36, 3),
+        269: (3, 30, 48, 8),
+    },
 }
+
+
+class Residual(nn.Module):
+    """ReLU(branch + shortcut): (batch, c_in, h, w) -> (batch, c_out, ceil(h / stride), ceil(w / stride))."""
+
+    def __init__(self, branch: Sequence[nn.Module], shortcut: nn.Module) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(*branch)
+        self.shortcut = shortcut
+        self.last = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.branch(x) + self.shortcut(x))
+
+
+def projection(c_in: int, c_out: int, stride: int, *, kernel: int = 1) -> nn.Module:
+    """Shortcut B: a convolution with batch norm where the shape changes, else the identity."""
+    return nn.Identity() if (c_in, stride) == (c_out, 1) else conv_bn(c_in, c_out, stride, kernel=kernel)
 
 
 class PlainBlock(nn.Sequential):
     """The layers of a basic or bottleneck block without its shortcut: shape as there."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int, *, block: str) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, stride: int, *, block: str, stride_in: StrideIn = "3x3"
+    ) -> None:
         width = c_out // EXPANSION[block]
+        first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
         if block == "basic":
             layers = [conv_bn(c_in, width, stride, act="relu"), conv_bn(width, c_out, act="relu")]
         else:
             layers = [
-                conv_bn(c_in, width, kernel=1, act="relu"),
-                conv_bn(width, width, stride, act="relu"),
+                conv_bn(c_in, width, first, kernel=1, act="relu"),
+                conv_bn(width, width, second, act="relu"),
                 conv_bn(width, c_out, kernel=1, act="relu"),
             ]
         super().__init__(*layers)
@@ -59,7 +94,7 @@ def residual(
 ) -> nn.Module:
     """One block: (batch, c_in, h, w) -> (batch, c_out, ceil(h / stride), ceil(w / stride))."""
     if shortcut == "none":
-        return PlainBlock(c_in, c_out, stride, block=block)
+        return PlainBlock(c_in, c_out, stride, block=block, stride_in=stride_in)
     if block == "basic":
         return basic_block(c_in, c_out, stride, shortcut=shortcut)
     return bottleneck_block(c_in, c_out, stride, shortcut=shortcut, stride_in=stride_in)
@@ -68,7 +103,7 @@ def residual(
 class ResNet(nn.Module):
     """A stem, stages of blocks (all but the first halve the size), global average pooling, a linear layer.
 
-    (batch, channels, height, width) -> (batch, classes).
+    (batch, channels, height, width) -> (batch, classes). Convolutions start as in He et al. 2015.
     """
 
     def __init__(self, stem: nn.Module, blocks: Sequence[nn.Module], *, width: int, classes: int) -> None:
@@ -83,25 +118,36 @@ class ResNet(nn.Module):
 
 
 def stages(
-    c_in: int, widths: Sequence[int], layers: Sequence[int], *, last: int | None = None, **form: Any
+    c_in: int, widths: Sequence[int], layers: Sequence[int], make: Make, *, last: int | None = None
 ) -> list[nn.Module]:
-    """The blocks of all stages, `layers` of each of `widths`; `last`: channels behind the last block, if other
-    than its stage's; `form`: the keywords of `residual`.
+    """The blocks of all stages, `layers` of each of `widths`, in order; the first of a stage halves the size
+    (but in the first stage).
+
+    make: of channels in, channels out and stride, a block. last: channels behind the last block, if other
+    than its stage's.
     """
     outs = [[width] * count for width, count in zip(widths, layers, strict=True)]
     outs[-1][-1] = last or widths[-1]
     blocks = []
     for stage, each in enumerate(outs):
         for place, c_out in enumerate(each):
-            blocks.append(residual(c_in, c_out, 2 if stage and not place else 1, **form))
+            blocks.append(make(c_in, c_out, 2 if stage and not place else 1))
             c_in = c_out
     return blocks
+
+
+def imagenet_stem(channels: int, width: int, *, bias: bool = False) -> nn.Sequential:
+    """7x7 convolution and 3x3 maximum, each of stride 2, so that a quarter of the size remains, rounded up:
+    (batch, channels, h, w) -> (batch, width, h / 4, w / 4).
+    """
+    return nn.Sequential(conv_bn(channels, width, 2, kernel=7, act="relu", bias=bias), nn.MaxPool2d(3, 2, 1))
 
 
 @baseline(small={"depth": 18, "width": 0.25, "classes": 10, "input": (3, 64, 64)})
 def resnet(
     *,
     depth: int = 50,
+    block: Block | None = None,
     shortcut: Shortcut = "B",
     stride_in: StrideIn = "3x3",
     width: float = 1.0,
@@ -110,42 +156,67 @@ def resnet(
     classes: int = 1000,
     input: Sequence[int] = (3, 224, 224),
 ) -> nn.Module:
-    """The residual network of `depth` layers for ImageNet (table 1): 18, 34 of basic blocks, else bottlenecks.
+    """The residual network of `depth` layers for ImageNet (table 1).
 
-    shortcut: ``A`` zero padding, ``B`` projections where the shape changes, ``C`` projections everywhere,
-        ``none`` the plain network. stride_in: where a bottleneck has its stride: ``1x1`` in the paper and its
-        first release (version 1), ``3x3`` in the re-implementation of fb.resnet.torch and all later ones
-        (version 1.5). width: multiplies the channels of all blocks but the last one. layers: blocks a stage,
-        if not those of `depth`; from both follows the kind of block. conv1_bias: a slip of the first release of ResNet-50, whose first convolution has a bias.
+    block: basic for 18 and 34 layers, bottleneck for more; `depth_of` says the rule. shortcut: ``A`` zero
+        padding, ``B`` projections where the shape changes, ``C`` projections everywhere, ``none`` the plain
+        network. stride_in: where a bottleneck has its stride: ``1x1`` in the paper and its first release
+        (version 1), ``3x3`` in the re-implementation of fb.resnet.torch and all later ones (version 1.5);
+        ``-``: there are no bottlenecks. width: multiplies the channels of all blocks but the last one.
+        layers: blocks a stage, if not those of `depth`. conv1_bias: a slip of the first release of
+        ResNet-50, whose first convolution has a bias.
     Only the channels of `input` shape the network. Raises ValueError for a depth without published stages,
     and for layers that do not add up to the depth.
     """
     one_of("shortcut", shortcut, SHORTCUTS)
-    one_of("stride_in", stride_in, ("3x3", "1x1"))
-    counts, block = depth_of(depth, layers)
-    first = int(64 * width)
-    stem = nn.Sequential(
-        conv_bn(input[0], first, 2, kernel=7, act="relu", bias=conv1_bias), nn.MaxPool2d(3, 2, 1)
-    )
-    full = [64 * EXPANSION[block] * 2**stage for stage in range(len(counts))]
-    form = {"block": block, "shortcut": shortcut, "stride_in": stride_in}
-    blocks = stages(first, [int(each * width) for each in full], counts, last=full[-1], **form)
+    counts, block = depth_of(depth, layers, block=block, stride_in=stride_in)
+    first = int(WIDTHS[0] * width)
+    full = [each * EXPANSION[block] for each in WIDTHS]
+    if first < 1:
+        raise ValueError(f"width {width} leaves no channel of {WIDTHS[0]}: take at least {1 / WIDTHS[0]}")
+    stem = imagenet_stem(input[0], first, bias=conv1_bias)
+    make = partial(residual, block=block, shortcut=shortcut, stride_in=stride_in)
+    blocks = stages(first, [int(each * width) for each in full], counts, make, last=full[-1])
     return ResNet(stem, blocks, width=full[-1], classes=classes)
 
 
-def depth_of(depth: int, layers: Sequence[int] | None) -> tuple[Sequence[int], str]:
-    """Blocks a stage, and the kind of block, of a network for ImageNet. Raises ValueError."""
-    if layers is None:
-        one_of("depth (unless layers are given)", depth, LAYERS)
-        layers = LAYERS[depth]
-    for block, period in LAYERS_A_BLOCK.items():
-        if depth == period * sum(layers) + 2:
-            return layers, block
-    depths = [period * sum(layers) + 2 for period in LAYERS_A_BLOCK.values()]
-    raise ValueError(
-        f"layers {list(layers)} make {depths[0]} layers of basic blocks or {depths[1]} of bottlenecks, "
-        f"not depth {depth}"
-    )
+def depth_of(
+    depth: int,
+    layers: Sequence[int] | None = None,
+    *,
+    block: Block | None = None,
+    stride_in: StrideIn = "3x3",
+) -> tuple[Sequence[int], Block]:
+    """Blocks a stage, and the kind of block, of a network for ImageNet.
+
+    Where only the depth is given and exists in both kinds (14, 26), it means bottlenecks if the stride is in
+    the 3x3, as in the published ones, and otherwise basic blocks. Raises ValueError if it does not exist.
+    """
+    one_of("stride_in", stride_in, STRIDES_IN)
+    kinds: tuple[Block, ...] = ("bottleneck", "basic") if stride_in == "3x3" else ("basic", "bottleneck")
+    if block is not None:
+        one_of("block", block, EXPANSION)
+        kinds = (block,)
+    if stride_in == "-":
+        if block == "bottleneck":
+            raise ValueError("bottlenecks have their stride in the 3x3 or the 1x1: stride_in cannot be '-'")
+        kinds = ("basic",)
+    if layers is not None:
+        if len(layers) != len(WIDTHS) or min(layers) < 1:
+            raise ValueError(
+                f"layers are {len(WIDTHS)} numbers of blocks, at least 1 each, not {list(layers)}"
+            )
+        depths = {kind: LAYERS_A_BLOCK[kind] * sum(layers) + 2 for kind in kinds}
+        for kind, made in depths.items():
+            if depth == made:
+                return layers, kind
+        ways = " or ".join(f"{made} layers of {kind} blocks" for kind, made in depths.items())
+        raise ValueError(f"layers {list(layers)} make {ways}, not depth {depth}")
+    for kind in kinds:
+        if depth in LAYERS[kind]:
+            return LAYERS[kind][depth], kind
+    known = sorted({each for kind in kinds for each in LAYERS[kind]})
+    raise ValueError(f"depth must be one of {known} (unless layers are given), not {depth}")
 
 
 @baseline(small={"depth": 8, "input": (3, 16, 16)})
@@ -164,14 +235,29 @@ def resnet_cifar(
     4. Only the channels of `input` shape the network. Raises ValueError for a depth or a name that does not
     exist, and for widths that shrink under shortcut A.
     """
+    outs, counts = small_stages(depth, block=block, shortcut=shortcut, widths=widths)
+    blocks = stages(widths[0], outs, counts, partial(residual, block=block, shortcut=shortcut))
+    return ResNet(conv_bn(input[0], widths[0], act="relu"), blocks, width=outs[-1], classes=classes)
+
+
+def small_stages(
+    depth: int,
+    *,
+    block: str,
+    shortcut: str,
+    widths: Sequence[int],
+    shortcuts: Sequence[str] = SHORTCUTS,
+) -> tuple[list[int], list[int]]:
+    """Channels behind the blocks of each stage, and blocks a stage, of a network for small images.
+
+    shortcuts: the legal ones. Raises ValueError as `resnet_cifar` says.
+    """
     one_of("block", block, EXPANSION)
-    one_of("shortcut", shortcut, SHORTCUTS)
+    one_of("shortcut", shortcut, shortcuts)
     count = blocks_a_stage(depth, block=block, stages=len(widths))
     if shortcut == "A" and list(widths) != sorted(widths):
         raise ValueError(f"shortcut A cannot drop channels, not with widths {list(widths)}; take shortcut B")
-    outs = [width * EXPANSION[block] for width in widths]
-    blocks = stages(widths[0], outs, [count] * len(outs), block=block, shortcut=shortcut)
-    return ResNet(conv_bn(input[0], widths[0], act="relu"), blocks, width=outs[-1], classes=classes)
+    return [width * EXPANSION[block] for width in widths], [count] * len(widths)
 
 
 def blocks_a_stage(depth: int, *, block: str, stages: int = 3) -> int:
@@ -183,30 +269,3 @@ def blocks_a_stage(depth: int, *, block: str, stages: int = 3) -> int:
             f"depth must be {period}n + 2 for {block} blocks, not {depth}; the nearest is {nearest}"
         )
     return (depth - 2) // period
-
-
-def parameters(depth: int, width: int, *, classes: int, channels: int) -> int:
-    """Parameters of the basic network of option A with widths (width, 2 width, 4 width), in closed form."""
-    convs, c_in = channels * width * 9 + 2 * width, width
-    for stage in range(3):
-        c_out = width * 2**stage
-        pairs = (depth - 2) // 6
-        convs += c_in * c_out * 9 + (2 * pairs - 1) * c_out * c_out * 9 + 4 * pairs * c_out
-        c_in = c_out
-    return convs + (c_in + 1) * classes
-
-
-def like(params: int, *, classes: int, input: Sequence[int]) -> tuple[str, dict[str, Any]]:
-    """The hand-designed control of like size: a name, and arguments for `resnet_cifar`.
-
-    At each depth the width that comes nearest to `params`; among those within a tenth of it, the one whose
-    width is nearest to the published 16. If none comes so near, the nearest.
-    """
-
-    def off(member: tuple[int, int]) -> float:
-        return abs(parameters(*member, classes=classes, channels=input[0]) / params - 1)
-
-    members = [min(((depth, width) for width in range(3, 129)), key=off) for depth in (8, 14, 20, 26, 32, 56)]
-    near = [member for member in members if off(member) <= 0.1]
-    depth, width = min(near, key=lambda m: (abs(m[1] - 16), off(m))) if near else min(members, key=off)
-    return f"resnet{depth}-w{width}", {"depth": depth, "widths": [width, 2 * width, 4 * width]}

@@ -19,18 +19,19 @@ from pydantic import Field
 from nas.budget import Budget
 from nas.constraints import RULES, limits, parted
 from nas.data import DATA, defaults
+from nas.recipe import Recipe, pruned, recipe, recipe_for
 from nas.registry import absolute, unknown
-from nas.run import read_yaml
-from nas.search_space.space import SPACES, split, structure
+from nas.search_space.address import split, structure
+from nas.search_space.space import SPACES
 from nas.signature import Errors, bind, parameters
 
-RECIPES = Path(__file__).parent / "recipes"
 # The sections that name a thing, and the thing that is meant if they name none.
 NAMED = {
     "space": "darts", "strategy": "darts", "data": "digits", "evaluator": "scratch", "executor": "local",
 }  # fmt: skip
-RECIPE_KEYS = ("summary", "data", "space", "network", "strategy", "budget", "train")
+RECIPE_KEYS = ("summary", "source", "for", "data", "space", "network", "strategy", "budget", "train")
 SECTIONS = ("space", "network", "strategy", "data", "train", "evaluator", "executor", "search")
+TOO_SMALL = "digits"  # data that have this recipe are too small for a hand-designed network's own
 FROM_DATA = ("classes", "input")  # arguments of spaces that follow from the data
 Layer = Mapping[str, Any]
 
@@ -58,19 +59,6 @@ def data_settings(
     valid: Annotated[float, Field(gt=0, lt=1)] = 0.5,
 ) -> None:
     """The section ``data``, but for `augment` and the source's own options."""
-
-
-def recipes() -> dict[str, str]:
-    """Name -> summary of the recipes that come with the package."""
-    return {path.stem: read_yaml(path).get("summary", "") for path in sorted(RECIPES.glob("*.yaml"))}
-
-
-def recipe(name: str) -> dict[str, Any]:
-    """A recipe by name or by path. Raises ValueError with the nearest match."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
-    if not path.exists():
-        raise ValueError(unknown("recipe", name, [path.stem for path in RECIPES.glob("*.yaml")]))
-    return read_yaml(path)
 
 
 def override(text: str) -> dict[str, Any]:
@@ -196,7 +184,7 @@ def resolve_training(
     check = _Check()
     keys = ("command", "what", "recipe", "network", "data", "train", *parameters(settings))
     given = _known(check, merge(*layers), keys)
-    data, base, recipe_name = _data(check, given, foreign_data)
+    data, base, recipe_name = _data(check, given, foreign_data, _papers(what))
     own_scale = {name: value for name, value in scale.items() if name not in FROM_DATA}
     if "space" in what:
         build = check.attempt(SPACES.resolve, what["space"])
@@ -227,9 +215,8 @@ def resolve_training(
 
 def _recipe(check: _Check, base: Layer, given: Layer) -> dict[str, Any]:
     """The section ``train``, checked as a whole too."""
-    from nas.train import Recipe
-
-    bound = check.bind(Recipe, merge(base.get("train", {}), given.get("train", {})), "train")
+    chosen = given.get("train", {})
+    bound = check.bind(Recipe, {**pruned(base.get("train", {}), chosen), **chosen}, "train")
     if bound:
         check.attempt(lambda: Recipe(**bound))
     return bound
@@ -266,12 +253,26 @@ def _settings(check: _Check, given: Layer, base: Layer) -> dict[str, Any]:
     return bound
 
 
-def _data(check: _Check, given: Layer, foreign: bool) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """The resolved section ``data``, the recipe that goes with it, and that recipe's name."""
+def _papers(what: Layer) -> str | None:
+    """The recipe of a hand-designed network's paper; None for an architecture of a space."""
+    from nas import hand_designed
+
+    if "space" in what:
+        return None
+    found = what.get("arguments") or hand_designed.entry(what["name"])
+    return recipe_for(what["name"], found.get("family", ""))
+
+
+def _data(
+    check: _Check, given: Layer, foreign: bool, papers: str | None = None
+) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """The resolved section ``data``; the recipe that goes with it, or `papers`; that recipe's name."""
     section = dict(given.get("data", {}))
     name = str(section.get("name", NAMED["data"]))
     facts: Mapping[str, Any] = {} if foreign else (check.attempt(defaults, name) or {})
-    recipe_name = str(given.get("recipe") or facts.get("recipe", "quick"))
+    of_data = facts.get("recipe", "quick")
+    fitting = papers if of_data != TOO_SMALL else None
+    recipe_name = str(given.get("recipe") or fitting or of_data)
     read = check.attempt(recipe, recipe_name) or {}
     base = _known(check, read, [*RECIPE_KEYS, *parameters(settings)], f"recipe {recipe_name}")
     from_recipe = dict(base.get("data", {}))
@@ -313,7 +314,7 @@ def _both_scales(
     searched = {name: value for name, value in searched.items() if name not in wrong}
     own = _scale(check, build, {**fixed, **searched}, "space")
     sized = {**published, **_section(given, "network", base, key)}
-    shared = structure(build, own) if own else {}
+    shared = structure(build, own, build(**own).decisions) if own else {}
     network = _scale(check, build, {**shared, **sized}, "network")
     for name, value in shared.items():
         if network.get(name, value) != value:

@@ -16,10 +16,15 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas.graph import JOINS, Graph, Shape
 from nas.primitives import resolve
+
+ELEMENTWISE = (
+    nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid,
+    nn.Hardsigmoid, nn.Tanh, nn.Dropout,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ def module_cost(module: nn.Module, *, input: Shape) -> Cost:
     """The cost of any module: a copy of it is run on the meta device under PyTorch's own counter."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    shadow = copy.deepcopy(module).to("meta").eval()
+    shadow = _shadow(module)
     example = torch.empty(1, *input, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shadow(example)
@@ -148,6 +153,24 @@ def module_cost(module: nn.Module, *, input: Shape) -> Cost:
     between = sum(n for op, n in counts.items() if any(word in op for word in ("bmm", "attention")))
     params = sum(p.numel() for p in module.parameters() if p.requires_grad)
     return Cost(params, sum(counts.values()) - between, between)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _shadow(module: nn.Module) -> nn.Module:
+    """A copy without storage for evaluation, in which what keeps shapes and multiplies nothing does nothing."""
+    memo: dict[int, Any] = {}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+    for buffer in module.buffers():
+        memo[id(buffer)] = buffer.to("meta")
+    shadow = copy.deepcopy(module, memo).eval()
+    for each in shadow.modules():
+        if isinstance(each, ELEMENTWISE):
+            each.forward = _same  # type: ignore[method-assign, assignment]
+    return shadow
 
 
 def latency(module: nn.Module, *, input: Shape, repeats: int = 20) -> float:

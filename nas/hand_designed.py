@@ -31,8 +31,8 @@ def _folder() -> Path:
 def published() -> dict[str, dict[str, Any]]:
     """Name -> what `baselines/published.yaml` says of that network.
 
-    Either `family` and `arguments`, or `space` (an address of a known point) and `arguments` (its scale); then
-    `input`, `classes`, and the exact `params` and `macs`.
+    Either `family` and `arguments`, or `space` (the address of a known point, ``darts:DARTS_V2``) and
+    `arguments` (all of its scale); then `input`, `classes`, and the exact `params` and `macs`.
     """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     entries: dict[str, dict[str, Any]] = yaml.load((_folder() / "published.yaml").read_text(), loader)
@@ -86,6 +86,7 @@ def factory(
     """
     if arguments is None:
         found = entry(name)
+        assert "space" not in found, f"{name} is a point of a space: nas.subject.identify builds it"
         return family(found["family"]), {**found["arguments"], **sizes(found)}
     given = dict(arguments)
     return family(given.pop("family")), given
@@ -96,8 +97,11 @@ def sizes(found: Mapping[str, Any]) -> dict[str, Any]:
     return {key: found[key] for key in ("input", "classes") if found[key] is not None}
 
 
-def like(params: int, *, classes: int, input: Shape) -> tuple[str, dict[str, Any]]:
-    """The residual network whose parameters are nearest to `params`: its name and `arguments` for `build`."""
-    like = importlib.import_module(f"{package().__name__}.resnet").like
-    name, arguments = like(params, classes=classes, input=input)
-    return name, {"family": "resnet_cifar", **arguments}
+def like(params: int, macs: int, *, classes: int, input: Shape) -> tuple[str, dict[str, Any]]:
+    """The hand-designed network of like cost, for images of that size: its name and `arguments` for `build`.
+
+    `baselines/like.py` says the rule.
+    """
+    choose = importlib.import_module(f"{package().__name__}.like").like
+    name, arguments = choose(params, macs, classes=classes, input=input)
+    return name, arguments

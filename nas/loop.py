@@ -2,7 +2,7 @@
 with controls.
 
 A search is: reports until a limit of the budget; the best architecture, costed at the network's scale;
-controls: the found network, random ones of the space and a hand-designed one of like size, trained under one
+controls: the found network, random ones of the space and a hand-designed one of like cost, trained under one
 recipe inside the run. Whatever was cut off is taken up from the ledger and the checkpoint to the same bits.
 """
 
@@ -22,12 +22,12 @@ from nas.data import Dataset
 from nas.data.batches import Augment, Examples
 from nas.evaluators import EVALUATORS
 from nas.execution import EXECUTORS, Executor, Result, Trial
+from nas.recipe import Recipe
 from nas.run import Run, RunFailed, environment
 from nas.search_space import Architecture, SearchSpace, space
 from nas.seeding import derive, generator
 from nas.strategies import STRATEGIES, AskTell, OneShot, Report, Strategy, Task
 from nas.subject import Subject, from_config
-from nas.train import Recipe
 from nas.training import facts_of, same_data, settled, train_network
 
 TIMELESS = ("kind", "step", "metrics", "tables", "replayed", "error", "epochs")
@@ -263,8 +263,8 @@ class Search:
             sampled = self.space.sample(rng)
             others.setdefault(sampled.digest, sampled)
         randoms = list(others.values())[1:]
-        params = self.figures(best).params
-        label, arguments = hand_designed.like(params, classes=len(self.data.classes), input=self.data.input)
+        figures, shape = self.figures(best), _shape(self.data)
+        label, arguments = hand_designed.like(figures.params, figures.macs, **shape)
         designed = Subject(label, arguments=arguments)
         listed: list[tuple[str, str, Subject, int]] = []
         for i in range(n):
@@ -282,7 +282,8 @@ class Search:
         config = {"command": "train", "what": subject.to_config(), **shared, "network": scale}
         config["seed"] = derive(self.seed, "control", seed) % 2**31
         folder = self.run.folder / "controls" / name
-        self.watcher.stage(f"training {name}", self.config["train"]["epochs"])
+        train = self.config["train"]
+        self.watcher.stage(f"training {name}", None if train.get("seconds") else train["epochs"])
         result = train_network(
             folder, config, data=self.data, tick=self.watcher.tick, seen=self.watcher.event
         )

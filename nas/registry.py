@@ -17,14 +17,21 @@ from types import MappingProxyType, ModuleType
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+LISTED = 60  # names, at most, that a message lists
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that does not exist: the nearest match first, then what there is."""
+    """The sentence for a name that does not exist: the nearest match first, then what there is.
+
+    Of more than `LISTED` names the nearest ones.
+    """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     listing = ", ".join(names) if names else "nothing"
+    if len(names) > LISTED:
+        nearest = difflib.get_close_matches(name, names, n=LISTED // 4, cutoff=0.0)
+        listing = f"{len(names)}, the nearest: {', '.join(nearest)}"
     return f"no {kind} {name!r}{hint} (there are: {listing})"
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas import hand_designed
+from nas.documents import read_yaml
 from nas.graph import Shape
 from nas.registry import absolute
 from nas.registry import label as label_of
-from nas.run import BEST, CHECKPOINT, CONFIG, check_run, events, read_environment, read_yaml
+from nas.run import BEST, CHECKPOINT, CONFIG, check_run, events, read_environment
 from nas.search_space import SPACES, Architecture, SearchSpace, read, space
-from nas.search_space.space import split
+from nas.search_space.address import split
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,8 +117,17 @@ def identify(what: str) -> Subject:
         raise ValueError(
             f"{what} is a space: name a point of it, {what}:{next(iter(space(what).known), 'LITERAL')}"
         )
-    hand_designed.entry(what)
-    return Subject(what)
+    return _of_entry(what)
+
+
+def _of_entry(name: str) -> Subject:
+    """A published network: of a family, or a known point of a space at the published scale."""
+    found = hand_designed.entry(name)
+    if "space" not in found:
+        return Subject(name)
+    address, _, label = found["space"].rpartition(":")
+    scale = {**split(address)[1], **found["arguments"], **hand_designed.sizes(found)}
+    return Subject(name, space(address).parse(label), scale=scale)
 
 
 def _named(architecture: Architecture, label: str) -> Subject:
@@ -129,6 +139,8 @@ def _named(architecture: Architecture, label: str) -> Subject:
 def _of_run(folder: Path) -> Subject:
     check_run(folder)
     config = read_yaml(folder / CONFIG)
+    if config["command"] == "compare":
+        raise ValueError(_several(folder))
     data = read_environment(folder).get("data", {})
     scale = {**config["network"], **{key: data[key] for key in ("input", "classes") if key in data}}
     if config["command"] == "train":
@@ -141,12 +153,21 @@ def _of_run(folder: Path) -> Subject:
     return Subject(_named(architecture, "").name, architecture, None, folder, scale)
 
 
+def _several(folder: Path) -> str:
+    """The sentence for a comparison where one network is meant."""
+    first = next(iter(sorted((folder / "networks").glob("*"))), folder / "networks" / "NAME-0")
+    return f"{folder} is a comparison of several networks: name one of its trainings, as {first}"
+
+
 def trained(folder: Path) -> Path | None:
     """The training run with the weights of a run's network: itself, its last `nas train`, or the search's
     own.
     """
     check_run(folder)
-    own = [folder] if read_yaml(folder / CONFIG)["command"] == "train" else []
+    command = read_yaml(folder / CONFIG)["command"]
+    if command == "compare":
+        raise ValueError(_several(folder))
+    own = [folder] if command == "train" else []
     later = sorted((folder / "train").glob("[0-9]*"), key=lambda path: int(path.name), reverse=True)
     candidates = [*own, *later, folder / "controls" / "found-0"]
     there = [candidate for candidate in candidates if (candidate / CHECKPOINT).exists()]

@@ -3,102 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from nas.data.batches import Augment, Batches
 from nas.data.dataset import Split
+from nas.data.mixing import Mix, mixes
+from nas.recipe import Recipe
 from nas.seeding import derive, randomness
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+COUNTS = ("epoch", "elapsed", "best", "waited", "drops", "stuck")  # the numbers of a training's state
 Tick = Callable[[int, int], None]  # batches done in this epoch, batches of an epoch
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained. Every field is the configuration key ``train.<field>``.
-
-    epochs, batch: passes over the training images; images a step.
-    optimizer, lr, weight_decay: of the optimizer; Adam and AdamW have betas (0.9, 0.999).
-    momentum, nesterov: of SGD.
-    schedule: ``cosine`` to `lr_min`; ``step``: times `gamma` at each of `milestones` (parts of the training);
-        ``onecycle`` (Smith & Topin 2018): up to `lr` in the first 30 %, then down to `lr_min`; ``constant``.
-    warmup: epochs of linear growth from 0 (Goyal et al. 2017).
-    reference_batch: linear scaling of the rate (Goyal et al. 2017): lr * batch * accumulate /
-        reference_batch; 0: off.
-    label_smoothing: Szegedy et al. 2016. auxiliary: weight of the auxiliary classifiers' losses.
-    drop_path: probability at the end, growing linearly from 0 (Zoph et al. 2018).
-    clip: largest norm of the gradient; 0: off.
-    ema: decay of the moving average of weights that is evaluated; 0: off.
-    precision: ``bfloat16`` runs the forward pass under autocast.
-    accumulate: steps whose gradients are added up before an update.
-    early_stop: epochs without a better validation accuracy after which training stops; 0: off.
-    valid: part of the training images that is kept for validation after each epoch; 0: all are trained on.
-    cutout: side in pixels of the square blanked in training images (DeVries & Taylor 2017), in place of
-        `data.augment.cutout`.
-    """
-
-    epochs: Positive = 20
-    batch: Positive = 96
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: Annotated[float, Field(gt=0)] = 0.05
-    lr_min: Rate = 0.0
-    momentum: Share = 0.9
-    nesterov: bool = False
-    weight_decay: Rate = 3e-4
-    schedule: Literal["cosine", "step", "onecycle", "constant"] = "cosine"
-    milestones: tuple[Share, ...] = (0.5, 0.75)
-    gamma: Rate = 0.1
-    warmup: Rate = 0.0
-    reference_batch: Count = 0
-    label_smoothing: Share = 0.0
-    auxiliary: Rate = 0.4
-    drop_path: Share = 0.0
-    clip: Rate = 5.0
-    ema: Share = 0.0
-    precision: Literal["float32", "bfloat16"] = "float32"
-    accumulate: Positive = 1
-    early_stop: Count = 0
-    valid: Share = 0.0
-    cutout: Count = 0
-
-    def __post_init__(self) -> None:
-        if self.nesterov and self.optimizer != "sgd":
-            raise ValueError("train.nesterov belongs to train.optimizer=sgd: switch one of them")
-        if self.early_stop and not self.valid:
-            raise ValueError(
-                "train.early_stop needs a validation part: set train.valid to a fraction above 0"
-            )
-        if self.warmup and self.schedule == "onecycle":
-            raise ValueError("train.schedule=onecycle warms up by itself: set train.warmup to 0")
-
-    def rate(self, progress: float) -> float:
-        """The learning rate when `progress` (0..1) of the training is done."""
-        peak = self.lr * (
-            self.batch * self.accumulate / self.reference_batch if self.reference_batch else 1.0
-        )
-        done = progress * self.epochs
-        if done < self.warmup:
-            return peak * done / self.warmup
-        if self.schedule == "cosine":
-            start = self.warmup / self.epochs
-            along = (progress - start) / max(1e-12, 1 - start)
-            return self.lr_min + (peak - self.lr_min) * (1 + math.cos(math.pi * along)) / 2
-        if self.schedule == "step":
-            return peak * self.gamma ** sum(progress >= milestone for milestone in self.milestones)
-        if self.schedule == "onecycle":
-            top, low = 0.3, (peak / 25 if progress < 0.3 else self.lr_min)
-            along = (1 - progress / top) if progress < top else (progress - top) / (1 - top)
-            return low + (peak - low) * (1 + math.cos(math.pi * along)) / 2
-        return peak
 
 
 def available(device: str) -> str:
@@ -145,6 +65,8 @@ def fit(
     Raises ValueError for settings that contradict each other, FloatingPointError if the loss stops being a
     number.
     """
+    if valid is None and (recipe.early_stop or recipe.schedule == "plateau"):
+        raise ValueError("train.early_stop and train.schedule=plateau need images to validate on: give valid")
     augment = augment or Augment()
     if recipe.cutout:
         augment = replace(augment, cutout=recipe.cutout)
@@ -161,7 +83,7 @@ def fit(
     )
     if state is not None:
         training.load(state)
-    while training.epoch < recipe.epochs and not training.stale:
+    while not training.finished:
         with randomness(seed, "epoch", training.epoch):
             metrics = training.run(batches, tick)
         if valid is not None:
@@ -214,11 +136,13 @@ class _Training:
 
     def __init__(self, network: nn.Module, *, recipe: Recipe, device: torch.device, seed: int) -> None:
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.recipe, self.device = recipe, device
+        self.recipe, self.device, self.seed = recipe, device, seed
         self.optimizer = _optimizer(self.network, recipe)
         self.ema = _moving_average(self.network, recipe.ema) if recipe.ema else None
         self.epoch = 0
+        self.elapsed = 0.0  # seconds of training, when the training is measured by them
         self.best, self.waited = -1.0, 0
+        self.drops, self.stuck = 0, 0  # of the schedule `plateau`: of the rate, and epochs since progress
 
     @property
     def averaged(self) -> nn.Module:
@@ -227,36 +151,54 @@ class _Training:
         return averaged
 
     @property
-    def stale(self) -> bool:
-        return bool(self.recipe.early_stop) and self.waited >= self.recipe.early_stop
+    def finished(self) -> bool:
+        stale = bool(self.recipe.early_stop) and self.waited >= self.recipe.early_stop
+        return stale or self.progress() >= 1
+
+    def progress(self, part: float = 0.0) -> float:
+        """How much of the training is done, 0..1, when `part` of this epoch is."""
+        if self.recipe.seconds:
+            return min(1.0, self.elapsed / self.recipe.seconds)
+        return (self.epoch + part) / self.recipe.epochs
 
     def judge(self, valid_accuracy: float) -> None:
         """Count the epochs without progress."""
-        self.waited = 0 if valid_accuracy > self.best else self.waited + 1
+        better = valid_accuracy > self.best
         self.best = max(self.best, valid_accuracy)
+        self.waited = 0 if better else self.waited + 1
+        self.stuck = 0 if better else self.stuck + 1
+        if self.recipe.schedule == "plateau" and self.stuck >= self.recipe.patience:
+            self.drops, self.stuck = self.drops + 1, 0
 
     def run(self, batches: Batches, tick: Tick | None) -> dict[str, float]:
         """One epoch. Metrics are read from the device once, at its end."""
         self.network.train()
         if hasattr(self.network, "drop_path"):
-            self.network.drop_path = self.recipe.drop_path * self.epoch / self.recipe.epochs
+            self.network.drop_path = self.recipe.drop_path * self.progress()
+        clock = _Clock(self.device, self.elapsed) if self.recipe.seconds else None
+        mixed = self._mixes(batches)
         total = torch.zeros((), device=self.device, dtype=torch.float64)
         right = torch.zeros((), device=self.device, dtype=torch.int64)
         seen, steps, rate = 0, len(batches), 0.0
         for step, (x, y) in enumerate(batches.epoch(self.epoch)):
-            rate = self.recipe.rate((self.epoch + step / steps) / self.recipe.epochs)
-            loss, logits = self._loss(x, y)
+            rate = self.recipe.rate(self.progress(step / steps), self.drops)
+            mix = next(mixed) if mixed else None
+            loss, logits = self._loss(x if mix is None else mix(x), y, mix)
             group = min(
                 self.recipe.accumulate, steps - step // self.recipe.accumulate * self.recipe.accumulate
             )
             (loss / group).backward()  # type: ignore[no-untyped-call]
             if (step + 1) % self.recipe.accumulate == 0 or step + 1 == steps:
                 self._update(rate)
+                if clock:
+                    self.elapsed = clock.step()
             total += loss.detach() * len(y)
-            right += (logits.argmax(1) == y).sum()
+            right += (logits.argmax(1) == (y if mix is None or mix.share >= 0.5 else y.roll(1))).sum()
             seen += len(y)
             if tick:
                 tick(step + 1, steps)
+            if clock and self.progress() >= 1:
+                break
         self.epoch += 1
         mean_loss = total.item() / seen
         if not math.isfinite(mean_loss):
@@ -264,15 +206,28 @@ class _Training:
                 f"the training loss is {mean_loss} in epoch {self.epoch} (learning rate {rate:.4g}): "
                 "it is no number any more; lower train.lr, or set train.clip or train.warmup"
             )
-        return {"train_loss": mean_loss, "train_accuracy": right.item() / seen, "lr": rate}
+        timed = {"seconds": self.elapsed} if clock else {}
+        return {"train_loss": mean_loss, "train_accuracy": right.item() / seen, "lr": rate, **timed}
 
-    def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _mixes(self, batches: Batches) -> Iterator[Mix] | None:
+        """How the batches of this epoch are mixed, if they are."""
+        if not (self.recipe.mixup or self.recipe.cutmix):
+            return None
+        key = (self.seed, "mix", self.epoch)
+        return mixes(mixup=self.recipe.mixup, cutmix=self.recipe.cutmix, size=batches.size, key=key)
+
+    def _loss(self, x: Tensor, y: Tensor, mix: Mix | None) -> tuple[Tensor, Tensor]:
+        """The loss, linear in the labels: of mixed images, both labels' by their shares."""
+
+        def entropy(logits: Tensor, labels: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             outputs = getattr(self.network, "outputs", lambda x: [self.network(x)])(x)
-            losses = [
-                nn.functional.cross_entropy(logits, y, label_smoothing=self.recipe.label_smoothing)
-                for logits in outputs
-            ]
+            losses = [entropy(logits, y) for logits in outputs]
+            if mix is not None:
+                other = [entropy(logits, y.roll(1)) for logits in outputs]
+                losses = [mix.share * a + (1 - mix.share) * b for a, b in zip(losses, other, strict=True)]
         total = losses[0]
         for auxiliary in losses[1:]:
             total = total + self.recipe.auxiliary * auxiliary
@@ -291,13 +246,11 @@ class _Training:
     def state(self) -> dict[str, Any]:
         """Tensors and numbers, readable with ``torch.load(weights_only=True)``."""
         return {
-            "epoch": self.epoch,
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
-            "best": self.best,
-            "waited": self.waited,
+            **{name: getattr(self, name) for name in COUNTS},
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -305,22 +258,70 @@ class _Training:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
-        self.epoch, self.best, self.waited = state["epoch"], state["best"], state["waited"]
+        for name in COUNTS:
+            setattr(self, name, state[name])
+
+
+class _Clock:
+    """Seconds of training. A device works behind this process; one step behind at most is let happen, so that
+    what is counted is work done, and the device still never waits for the next step.
+    """
+
+    def __init__(self, device: torch.device, before: float) -> None:
+        self.begun = time.monotonic() - before
+        self.device = device
+        self.behind: torch.cuda.Event | None = None
+
+    def step(self) -> float:
+        """A step was given to the device: the seconds so far."""
+        if self.device.type == "cuda":
+            if self.behind is not None:
+                self.behind.synchronize()
+            self.behind = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self.behind.record(torch.cuda.current_stream(self.device))
+        return time.monotonic() - self.begun
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    parameters = [p for p in network.parameters() if p.requires_grad]
+    groups = parameter_groups(network, recipe)
+    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "foreach": True}
+    eps = recipe.eps or 1e-8
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-            foreach=True,
-        )
+        return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov, **common)
+    if recipe.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, alpha=recipe.rho, momentum=recipe.momentum, eps=eps, **common)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
+    return kind(groups, eps=eps, **common)
+
+
+def parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """What an optimizer trains: parameters with weight decay; apart, those that `recipe.undecayed` names."""
+    decayed: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for kind, parameter in _kinds(network):
+        (rest if kind in recipe.undecayed else decayed).append(parameter)
+    apart = [{"params": rest, "weight_decay": 0.0}] if rest else []
+    return ([{"params": decayed}] if decayed or not rest else []) + apart
+
+
+def _kinds(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Every trained parameter once, as ``weights`` or as one of the kinds of `recipe.undecayed`."""
+    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+    convolutions, seen = nn.modules.conv._ConvNd, set()
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad or id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            weight = name.endswith("weight") and parameter.ndim > 1
+            if isinstance(module, norms):
+                yield "norms", parameter
+            elif name.endswith("bias") and parameter.ndim == 1:
+                yield "biases", parameter
+            elif weight and isinstance(module, convolutions) and 1 < module.groups == module.in_channels:
+                yield "depthwise", parameter
+            else:
+                yield "weights" if weight else "others", parameter
 
 
 def _moving_average(network: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:

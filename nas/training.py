@@ -17,10 +17,12 @@ from torch import nn
 from nas.counting import Cost, cost
 from nas.data import Dataset, load
 from nas.data.batches import Augment
-from nas.run import Run, environment, load_tensors, read_yaml
+from nas.documents import read_yaml
+from nas.recipe import Recipe
+from nas.run import Run, environment, load_tensors
 from nas.seeding import derive, randomness
 from nas.subject import Subject, from_config
-from nas.train import Recipe, Tick, accuracy, fit
+from nas.train import Tick, accuracy, fit
 
 Seen = Callable[[Mapping[str, Any]], None]
 

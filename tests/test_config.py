@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from nas.budget import Budget
-from nas.config import merge, override, recipe, recipes, resolve_search, resolve_training
+from nas.config import merge, override, resolve_search, resolve_training
 from nas.data import DATA
 from nas.documents import read_yaml
+from nas.recipe import recipe, recipes
 from nas.run import dump
 from nas.search_space import SPACES
 from nas.signature import Errors

@@ -20,8 +20,8 @@ LAYERS = [
     {"execution", "run", "exporters"},
     {"strategies", "evaluators", "subject", "constraints"},
     {"report", "lint"},
-    {"training", "loop", "config"},
-    {"artefacts", "api"},
+    {"training", "loop", "config", "entries", "compare"},
+    {"artefacts", "api", "inspection", "pruning"},
     {"cli"},
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from nas.cli import cost, evaluate, export, lint, listing, report, resume, sample, search, show, train
+from nas.cli import (
+    compare,
+    cost,
+    evaluate,
+    export,
+    inspect,
+    lint,
+    listing,
+    prune,
+    report,
+    resume,
+    sample,
+    search,
+    show,
+    train,
+)
 
 app = typer.Typer(
     name="nas",
@@ -27,5 +42,10 @@ app.command("cost", help="Parameters and multiply-adds of a network.")(cost.comm
 app.command("sample", help="Random architectures of a space, one literal a line.")(sample.command)
 app.command("lint", help="Check a space: size, costs, that samples build and train, what is wasted.")(
     lint.command
+)
+app.command("inspect", help="Pictures of what a network looks at, and of what it sees.")(inspect.command)
+app.command("prune", help="Make a trained network smaller, step by step.")(prune.command)
+app.command("compare", help="Train several networks under one recipe and budget, and compare them.")(
+    compare.command
 )
 app.command("report", help="One page to read about a run.")(report.command)

@@ -15,8 +15,8 @@ from nas.cli.errors import say
 def command(
     what: o.What,
     format: Annotated[
-        str, typer.Option("--format", help="of yaml,python,onnx,torch")
-    ] = "yaml,python,onnx,torch",
+        str | None, typer.Option("--format", help="of yaml,python,onnx,torch (default: all there are)")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="folder to write to (default: export/ in the run)")] = None,
     input: o.Input = None,
     classes: o.Classes = None,

@@ -73,7 +73,8 @@ def _runs() -> list[Row]:
         try:
             config, kinds = read_yaml(path), [event["kind"] for event in events(path.parent)]
             what = config.get("strategy", config.get("what", {})).get("name", "")
-            steps = sum(kind in ("epoch", "trial") for kind in kinds)
+            what = what or f"{len(config.get('networks', ()))} networks"
+            steps = sum(kind in ("epoch", "trial", "network") for kind in kinds)
             state = "done" if "done" in kinds else f"unfinished, {steps} steps"
             summary = f"{config['command']} {what} on {config['data']['name']}: {state}"
         except (ValueError, KeyError, AttributeError) as error:

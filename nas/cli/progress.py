@@ -108,6 +108,34 @@ class Show(Watcher):
         return "  ".join(shown)
 
 
+class ShowNetworks(Show):
+    """Shows a comparison: a line a training, with the time that is left."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet)
+        self.planned = self.trained = 0
+        self.before, self.begun = 0, time.monotonic()
+
+    def stage(self, text: str, total: int | None = None, done: int = 0) -> None:
+        super().stage(text, total, done)
+        if text == "networks":
+            self.planned, self.trained, self.before = total or 0, done, done
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        super().event(event)
+        if event["kind"] != "network":
+            return
+        self.trained += 1
+        metrics = event.get("metrics")
+        told = f"test {100 * metrics['test_accuracy']:.2f} %" if metrics else f"failed: {event['error']}"
+        spent = (time.monotonic() - self.begun) / (self.trained - self.before)
+        left = (
+            f", {_clock(spent * (self.planned - self.trained))} left" if self.trained < self.planned else ""
+        )
+        name = f"{event['name']}-{event['seed']}"
+        self.console.print(f"  {name:<24} {told}  ({self.trained} of {self.planned}{left})")
+
+
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)

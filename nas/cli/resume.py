@@ -25,6 +25,8 @@ def command(
         examples = load_data(config, root=data_dir)
         if config["command"] == "search":
             from nas.cli.search import finish
+        elif config["command"] == "compare":
+            from nas.cli.compare import finish
         else:
             from nas.cli.train import finish
         finish(opened, examples, quiet=quiet, as_json=json)

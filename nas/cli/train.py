@@ -77,7 +77,8 @@ def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
             f"{config['device']} with {config['threads']} threads\nrun folder: {run.folder}\n"
         )
         past = sum(event["kind"] == "epoch" for event in run.events())
-        show.stage(f"train {config['what']['name']}", config["train"]["epochs"], past)
+        epochs = None if config["train"].get("seconds") else config["train"]["epochs"]
+        show.stage(f"train {config['what']['name']}", epochs, past)
         result = proceed_training(run, data=examples, tick=show.tick, seen=show.event)
     if not quiet:
         say(f"next: nas evaluate {run.folder} | nas export {run.folder}")

@@ -8,27 +8,36 @@ every device and whenever it is asked for.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nas.data.dataset import Split
+from nas.data.randaugment import OPERATIONS, randaugment
+from nas.data.windows import erased, holes, resized, windows
 
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done to a training image, in this order. Raises ValueError for a negative number.
+    """What is done to a training image, in this order. Raises ValueError for numbers that mean nothing.
 
     crop:   pixels of black border (before normalisation) that a window of the image's size is cut from
+    area:   least part of the image that a resized window has, 0 for none; in place of `crop` (C. Szegedy et
+            al., arXiv:1409.4842, 2015, section 6; see `nas.data.windows`)
     flip:   mirror left to right, one time in two
+    randaugment: (rounds, magnitude 0..10), operations drawn for each image; see `nas.data.randaugment`
+    erase:  probability that a rectangle becomes noise (Z. Zhong et al., arXiv:1708.04896, 2020)
     cutout: side of a square that is set to 0 after normalisation, its centre uniform over the image and the
             square cut off at the border (T. DeVries, G. Taylor, arXiv:1708.04552, 2017)
     """
 
     crop: int = 0
+    area: float = 0.0
     flip: bool = False
+    randaugment: tuple[int, float] | None = None
+    erase: float = 0.0
     cutout: int = 0
 
     def __post_init__(self) -> None:
@@ -38,24 +47,50 @@ class Augment:
                 raise ValueError(f"data.augment.{name} must be a number of pixels, 0 or more, not {value!r}")
         if not isinstance(self.flip, bool):
             raise ValueError(f"data.augment.flip must be true or false, not {self.flip!r}")
+        for name in ("area", "erase"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"data.augment.{name} must lie in 0..1, not {getattr(self, name)!r}")
+        if self.area and self.crop:
+            raise ValueError(
+                f"data.augment.area={self.area} and crop={self.crop} both cut a window: set one of them to 0"
+            )
+        if self.randaugment is not None:
+            rounds, magnitude = self.randaugment
+            if rounds < 1 or not 0 <= magnitude <= 10:
+                raise ValueError(
+                    "data.augment.randaugment must be [rounds, magnitude], 1 or more and 0 to 10, "
+                    f"not {list(self.randaugment)}"
+                )
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers of n images, int64 (n,) each: window offset, mirrored or not, centre of the square."""
+    """Random numbers of n images: window offset, mirrored or not, centre of the square, int64 (n,) each.
+
+    And, None where they are off: `window`, float32 (n, 4), top, left, height and width of the window that is
+    resized; `hole`, int64 (n, 5), the same of the rectangle that becomes noise, and the noise's key;
+    `operations`, int64 (n, rounds), see `randaugment`.
+    """
 
     top: Tensor
     left: Tensor
     mirrored: Tensor
     row: Tensor
     column: Tensor
+    window: Tensor | None = None
+    hole: Tensor | None = None
+    operations: Tensor | None = None
 
     def to(self, device: torch.device) -> Draws:
-        """The same on `device`."""
-        return Draws(*(getattr(self, field.name).to(device) for field in fields(self)))
+        """The same on `device`, but for `operations`: to pick images by them is this process's work."""
+        return self._each(lambda name, values: values if name == "operations" else values.to(device))
 
     def __getitem__(self, part: slice) -> Draws:
-        return Draws(*(getattr(self, field.name)[part] for field in fields(self)))
+        return self._each(lambda _, values: values[part])
+
+    def _each(self, change: Callable[[str, Tensor], Tensor]) -> Draws:
+        there = {name: values for name, values in vars(self).items() if values is not None}
+        return Draws(**{name: change(name, values) for name, values in there.items()})
 
 
 @dataclass(frozen=True)
@@ -105,7 +140,7 @@ class Batches:
         self.augment = augment or Augment()
         self._device = torch.device(device)
         self._seed, self._shuffle, self._drop_last, self._dtype = seed, shuffle, drop_last, dtype
-        self._size = (height, width)
+        self.size = (height, width)
         channels_last = torch.tensor(split.images).permute(0, 2, 3, 1).contiguous()  # (N, H, W, C)
         self._images = channels_last.to(self._device)
         self._labels = torch.tensor(split.labels).to(self._device)
@@ -132,7 +167,7 @@ class Batches:
             draws = draw(
                 self.augment,
                 self.examples,
-                size=self._size,
+                size=self.size,
                 generator=keyed(self._seed, number, "augment"),
             ).to(self._device)
         order = order.to(self._device)
@@ -141,15 +176,26 @@ class Batches:
             yield self._take(order[part], None if draws is None else draws[part])
 
     def _take(self, indices: Tensor, draws: Draws | None) -> tuple[Tensor, Tensor]:
-        pixels = self._images.index_select(0, indices) if draws is None else self._window(indices, draws)
+        pixels = self._images.index_select(0, indices) if draws is None else self._augmented(indices, draws)
         x = pixels.float().mul_(self._scale).add_(self._shift)  # (B, H, W, C)
         if draws is not None and self.augment.cutout:
             x.masked_fill_(self._square(draws), 0.0)
         return x.to(self._dtype).permute(0, 3, 1, 2), self._labels.index_select(0, indices)
 
+    def _augmented(self, indices: Tensor, draws: Draws) -> Tensor:
+        """The images as they are trained on, before normalisation, uint8 (B, H, W, C)."""
+        if draws.window is None:
+            pixels = self._window(indices, draws)
+        else:
+            mirrored = draws.mirrored[:, None] == 1
+            pixels = resized(self._images.index_select(0, indices), draws.window, mirrored)
+        if draws.operations is not None and self.augment.randaugment is not None:
+            pixels = randaugment(pixels, draws.operations, self.augment.randaugment[1])
+        return pixels if draws.hole is None else erased(pixels, draws.hole)
+
     def _window(self, indices: Tensor, draws: Draws) -> Tensor:
         """The images cropped and mirrored, uint8 (B, H, W, C): one gather, outside of the image is black."""
-        height, width = self._size
+        height, width = self.size
         rows = self._rows + (draws.top - self.augment.crop)[:, None]  # (B, H)
         columns = torch.where(draws.mirrored[:, None] == 1, width - 1 - self._columns, self._columns)
         columns = columns + (draws.left - self.augment.crop)[:, None]  # (B, W): cut out, then mirrored
@@ -168,14 +214,22 @@ class Batches:
 
 
 def draw(augment: Augment, n: int, *, size: tuple[int, int], generator: torch.Generator) -> Draws:
-    """Random numbers for `n` images of `size` (H, W): always as many, so that no option shifts another's."""
+    """Random numbers for `n` images of `size` (H, W), so that no option shifts another's."""
 
     def uniform(high: int) -> Tensor:
         return torch.randint(high, (n,), generator=generator)
 
     top, left, mirrored = uniform(2 * augment.crop + 1), uniform(2 * augment.crop + 1), uniform(2)
     row, column = uniform(size[0]), uniform(size[1])
-    return Draws(top, left, mirrored * augment.flip, row, column)
+    seeds = torch.randint(2**62, (3,), generator=generator).tolist()
+    own = [torch.Generator().manual_seed(seed) for seed in seeds]
+    rounds = augment.randaugment[0] if augment.randaugment else 0
+    return Draws(
+        *(top, left, mirrored * augment.flip, row, column),
+        window=windows(augment.area, n, size, own[0]) if augment.area else None,
+        hole=holes(augment.erase, n, size, own[1]) if augment.erase else None,
+        operations=torch.randint(2 * len(OPERATIONS), (n, rounds), generator=own[2]) if rounds else None,
+    )
 
 
 def keyed(seed: int, number: int, purpose: str) -> torch.Generator:

@@ -10,10 +10,11 @@ from nas.counting import cost
 from nas.data.batches import Examples
 from nas.execution import Evaluator, Result, Trial
 from nas.network import Network
+from nas.recipe import Recipe
 from nas.registry import Registry
 from nas.search_space import SearchSpace
 from nas.seeding import derive, randomness
-from nas.train import Recipe, accuracy, fit
+from nas.train import accuracy, fit
 
 EVALUATORS: Registry[Callable[..., Evaluator]] = Registry("evaluator")
 
@@ -32,12 +33,16 @@ class Scratch:
         graph = self.space.fill(trial.architecture)
         with randomness(seed, "network"):
             network = Network(graph)
-        recipe = replace(self.recipe, epochs=trial.epochs or self.recipe.epochs, early_stop=0)
+        recipe = replace(self.recipe, early_stop=0)
+        if trial.epochs:
+            recipe = replace(recipe, epochs=trial.epochs, seconds=0.0)
         given = self.examples
         common: dict[str, Any] = {"mean": given.mean, "std": given.std, "device": self.device}
         metrics: dict[str, float] = {}
-        key = derive(seed, "fit")
-        for epoch in fit(network, given.train, recipe=recipe, augment=given.augment, seed=key, **common):
+        training = {"recipe": recipe, "augment": given.augment, "seed": derive(seed, "fit"), **common}
+        if recipe.schedule == "plateau":
+            training["valid"] = given.valid
+        for epoch in fit(network, given.train, **training):
             metrics = epoch.metrics
         checked = accuracy(network, given.valid, **common)
         figures = cost(graph)

@@ -88,7 +88,7 @@ class WindowAttention(Attention):
         windows = self._windows(*qkv[0].shape[1:3])
         mask = self._bias(windows)[None]
         if not windows.whole:
-            near = windows.together(mask.device).repeat(len(qkv[0]), 1, 1)
+            near = windows.together(mask.device).repeat(qkv[0].shape[0], 1, 1)  # len() is no symbol
             mask = torch.where(near[:, None], mask, -torch.inf)  # (batch * windows, heads, tokens, tokens)
         q, k, v = (windows.split(each) for each in qkv)
         return windows.merge(between(q, k, v, self.heads, mask))

@@ -71,26 +71,34 @@ def verdict(rows: Sequence[Row]) -> str:
     if "found" not in named or "random" not in named:
         return NO_CONTROLS if not named else _lacks(named)
     found, random = named["found"], named["random"]
-    difference = found.mean - random.mean
-    start = f"Found minus random: {100 * difference:+.2f} points of test accuracy"
-    freedom = found.n + random.n - 2
+    start = f"Found minus random: {100 * (found.mean - random.mean):+.2f} points of test accuracy"
+    return difference(start, found, random, than="random sampling", many="controls")
+
+
+def difference(start: str, first: Row, second: Row, *, than: str, many: str) -> str:
+    """`start`, which tells the difference of two means, and what their spreads allow to say of it.
+
+    than: what `second` is called; many: what to train more of.
+    """
+    freedom = first.n + second.n - 2
     if freedom == 0:
         return f"{start}, one network each: no spread is known, so this cannot be told from luck."
-    squares = sum((row.n - 1) * (row.std or 0.0) ** 2 for row in (found, random))
+    points = first.mean - second.mean
+    squares = sum((row.n - 1) * (row.std or 0.0) ** 2 for row in (first, second))
     pooled = math.sqrt(squares / freedom)
-    error = pooled * math.sqrt(1 / found.n + 1 / random.n)
+    error = pooled * math.sqrt(1 / first.n + 1 / second.n)
     spread = (
         f"pooled standard deviation {100 * pooled:.2f}, standard error of the difference {100 * error:.2f}"
     )
-    if abs(difference) < 2 * error or difference == 0:
-        return f"{start} ({spread}): not distinguishable from random sampling (less than 2 standard errors)."
-    better = "better" if difference > 0 else "worse"
+    if abs(points) < 2 * error or points == 0:
+        return f"{start} ({spread}): not distinguishable from {than} (less than 2 standard errors)."
+    better = "better" if points > 0 else "worse"
     caution = (
-        f" With {found.n + random.n} networks in all this is weak evidence: train more controls."
+        f" With {first.n + second.n} networks in all this is weak evidence: train more {many}."
         if freedom < 8
         else ""
     )
-    return f"{start} ({spread}): {better} than random sampling by more than 2 standard errors.{caution}"
+    return f"{start} ({spread}): {better} than {than} by more than 2 standard errors.{caution}"
 
 
 def _lacks(named: Mapping[str, Row]) -> str:

@@ -41,6 +41,11 @@ class Record:
         return bool(self.section("strategy")) or any(e["kind"] in kinds or "tables" in e for e in self.events)
 
     @property
+    def compared(self) -> bool:
+        """Whether this is a comparison of networks."""
+        return bool(self.config.get("command") == "compare")
+
+    @property
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return any(event["kind"] == "done" for event in self.events)

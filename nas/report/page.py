@@ -5,31 +5,30 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nas.report.checklist import checklist, words
+from nas.report.checklist import checklist
 from nas.report.comparison import HEADINGS, Row, cells_of, comparison, percent, quantity, verdict
 from nas.report.curves import curves
 from nas.report.draw import figure
 from nas.report.ledger import Record, objective, record
+from nas.report.markdown import duration, environment, onwards, picture, table_of
+from nas.report.networks_page import networks_page
 from nas.report.outline import outline
-from nas.report.scene import rendered
 from nas.report.tree import text
 from nas.search_space.space import space
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-PICTURES = "report"
 
 
 def page(run: Path) -> Path:
     """Write ``report.md`` into the run's folder and return its path. Raises ValueError if no run is there."""
     run = Path(run)
     read = record(run)
-    rows = comparison(read.events)
-    write = _search if read.searched else _training
-    blocks = [*write(read, rows), _environment(read), _onwards(read)]
+    if read.compared:
+        blocks = networks_page(read)
+    else:
+        rows = comparison(read.events)
+        write = _search if read.searched else _training
+        blocks = [*write(read, rows), environment(read), onwards(_commands(read))]
     path = run / "report.md"
     path.write_text("\n\n".join(block for block in blocks if block) + "\n", encoding="utf-8")
     return path
@@ -134,9 +133,9 @@ SIZES = {"params": "parameters", "macs": "multiply-adds"}
 def _state(run: Record) -> str:
     if run.finished:
         reason = run.of("done")[-1].get("reason")
-        return f"Finished{f': {reason}' if reason else ''}, after {_duration(run.seconds)}."
+        return f"Finished{f': {reason}' if reason else ''}, after {duration(run.seconds)}."
     steps = f"{len(run.trials)} trials" if run.trials else f"{len(run.epochs)} epochs"
-    return f"**Not finished**: {steps}, after {_duration(run.seconds)}. What follows is the state so far."
+    return f"**Not finished**: {steps}, after {duration(run.seconds)}. What follows is the state so far."
 
 
 # --- sections ----------------------------------------------------------------------------------------------
@@ -156,10 +155,10 @@ def _compared(run: Record, rows: Sequence[Row]) -> str:
             "## Comparison",
             "All networks were trained after the search, under one recipe. Without the controls, the result "
             "could not be told from luck.",
-            _table(HEADINGS, [cells_of(row) for row in rows]),
+            table_of(HEADINGS, [cells_of(row) for row in rows]),
             verdict(rows),
             "Each network:",
-            _table(("network", "group", "test accuracy, %", "params", "macs"), each),
+            table_of(("network", "group", "test accuracy, %", "params", "macs"), each),
             *([f"Failed: {'; '.join(failed)}."] if failed else []),
         ]
     )
@@ -167,9 +166,9 @@ def _compared(run: Record, rows: Sequence[Row]) -> str:
 
 def _cost(run: Record) -> str:
     phases = run.phases()
-    lines = [(name, f"{seconds:.1f}", _duration(seconds)) for name, seconds in phases.items()]
+    lines = [(name, f"{seconds:.1f}", duration(seconds)) for name, seconds in phases.items()]
     if len(lines) > 1:
-        lines.append(("all", f"{run.seconds:.1f}", _duration(run.seconds)))
+        lines.append(("all", f"{run.seconds:.1f}", duration(run.seconds)))
     trials = run.trials
     failed = sum("error" in event for event in trials)
     replayed = sum(bool(event.get("replayed")) for event in trials)
@@ -178,7 +177,7 @@ def _cost(run: Record) -> str:
         if trials
         else ""
     )
-    return f"## Cost\n\n{_table(('phase', 'seconds', 'time'), lines)}{told}"
+    return f"## Cost\n\n{table_of(('phase', 'seconds', 'time'), lines)}{told}"
 
 
 def _network(run: Record) -> str:
@@ -186,13 +185,13 @@ def _network(run: Record) -> str:
     if made is None:
         return ""
     told = outline(*made)
-    where = _picture(run, "network", figure(told))
+    where = picture(run, "network", figure(told))
     return f"## The network\n\n![the best network and its cells]({where})\n\n```\n{text(told)}\n```"
 
 
 def _curves(run: Record) -> str:
     names = {"epochs": "by epoch", "trials": "by trial"}
-    links = [f"![{names[name]}]({_picture(run, name, drawn)})" for name, drawn in curves(run).items()]
+    links = [f"![{names[name]}]({picture(run, name, drawn)})" for name, drawn in curves(run).items()]
     return "\n\n".join(["## Curves", *links]) if links else ""
 
 
@@ -200,7 +199,7 @@ def _checked(run: Record, rows: Sequence[Row]) -> str:
     parts: dict[str, list[tuple[str, ...]]] = {}
     for item in checklist(run, rows=rows):
         parts.setdefault(item.part, []).append((item.question, item.answer, item.fact))
-    tables = [f"### {part}\n\n{_table(('', 'answer', 'fact'), lines)}" for part, lines in parts.items()]
+    tables = [f"### {part}\n\n{table_of(('', 'answer', 'fact'), lines)}" for part, lines in parts.items()]
     source = (
         "After Lindauer & Hutter, Best Practices for Scientific Research on Neural Architecture Search, JMLR "
         '21(243), 2020. Answered from this run alone: "no" means that this run does not show it.'
@@ -208,33 +207,15 @@ def _checked(run: Record, rows: Sequence[Row]) -> str:
     return "\n\n".join(["## Best-practice checklist", source, *tables])
 
 
-def _environment(run: Record) -> str:
-    lines = [(key, f"`{value}`") for key, value in _leaves(run.environment)]
-    return f"## Environment\n\n{_table(('', ''), lines)}" if lines else ""
-
-
-def _onwards(run: Record) -> str:
+def _commands(run: Record) -> list[str]:
     where = shlex.quote(str(run.folder))
     commands = [f"nas export {where}", f"nas evaluate {where}"]
     if not run.finished:
         commands.insert(0, f"nas resume {where}")
-    return "## How to go on\n\n```\n" + "\n".join(commands) + "\n```"
+    return commands
 
 
 # --- words -------------------------------------------------------------------------------------------------
-
-
-def _picture(run: Record, name: str, drawn: Figure) -> str:
-    """Write a picture and return its path as the page links it."""
-    folder = run.folder / PICTURES
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.svg").write_bytes(rendered(drawn, kind="svg"))
-    return f"{PICTURES}/{name}.svg"
-
-
-def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [headings, ["---"] * len(headings), *lines]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
 def _metrics(metrics: Mapping[str, Any]) -> str:
@@ -257,24 +238,3 @@ def _count(value: Any) -> str:
 
 def _listed(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    """``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.0f} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def _leaves(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A nested mapping as dotted keys and texts."""
-    found: list[tuple[str, str]] = []
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            found += _leaves(value, f"{prefix}{key}.")
-        else:
-            found.append((f"{prefix}{key}", words(value)))
-    return found

@@ -11,10 +11,13 @@ from nas.report.comparison import HEADINGS, Event, cells_of, comparison, verdict
 from nas.report.draw import figure
 from nas.report.heat import Heat, pixels
 from nas.report.ledger import BestSoFar
+from nas.report.networks import LEGEND, compared, lead, markdown, of_event
 from nas.report.outline import outline
+from nas.report.scatter import scatters
 from nas.search_space.space import SearchSpace
 
 CELL_DPI = 72
+PLOT_DPI = 110
 FILES = "events.out.tfevents.*"
 
 
@@ -40,6 +43,7 @@ class Board:
         self._heats: dict[str, Heat] = {}
         self._seen = BestSoFar()
         self._controls: list[Event] = []
+        self._compared: list[Event] = []
         self._final: dict[str, float] = {}
         self._step = 0
         self._before = 0.0  # the run's clock at the last event that was no control
@@ -49,7 +53,7 @@ class Board:
         self._step = max(self._step, int(event.get("step", 0)))
         kinds = {
             "epoch": self._epoch, "trial": self._trial, "selected": self._selected, "control": self._control,
-            "done": self._done,
+            "start": self._compared.append, "network": self._network, "done": self._done,
         }  # fmt: skip
         show = kinds.get(event["kind"])
         if show is not None:
@@ -122,13 +126,31 @@ class Board:
         self.writer.add_text("controls", text, len(self._controls), walltime=event["time"])
         self._final.update({f"{row.group}_test_accuracy": row.mean for row in rows})
 
+    def _network(self, event: Event) -> None:
+        """A training of a comparison; after each round of them, the table and the pictures."""
+        self._compared.append(event)
+        self._scalars(
+            {f"networks/{event['name']}/{n}": value for n, value in numbers(event).items()},
+            event,
+            step=event["seed"] + 1,
+        )
+        rows = compared(self._compared, [of_event(e) for e in self._compared if e["kind"] == "network"])
+        self._final.update({f"{row.name}_test_accuracy": row.mean for row in rows if row.mean is not None})
+        if len({len(row.trainings) for row in rows}) > 1:
+            return
+        text = f"{markdown(rows)}\n\n{LEGEND}\n\n{lead(rows)}"
+        self.writer.add_text("networks", text, event["seed"] + 1, walltime=event["time"])
+        for name, drawn in scatters(rows).items():
+            self._image(f"accuracy/{name}", pixels(drawn, dpi=PLOT_DPI), {**event, "step": event["seed"] + 1})
+
     def _done(self, event: Event) -> None:
         from torch.utils.tensorboard.summary import hparams
 
         self._final.update(numbers(event))
         final = {f"hparam/{name}": value for name, value in self._final.items()}
         written: Any = hparams
-        summaries = written(_flat(self.config), final)
+        settings = {key: value for key, value in self.config.items() if key != "networks"}
+        summaries = written(_flat(settings), final)
         for summary in summaries:
             self.writer.file_writer.add_summary(summary, self._step, event["time"])
         self._scalars(final, event, step=self._step)

@@ -5,7 +5,6 @@ torch.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,11 +17,12 @@ from annotated_types import Ge
 
 from nas.graph import Graph, Option, Value
 from nas.registry import Registry, unknown
+from nas.search_space.address import split, structure, written
 from nas.search_space.architecture import Architecture
 from nas.search_space.decision import Decision, Table
 from nas.search_space.fit import fitted
 from nas.search_space.rules import TRIES, Rule, best_legal, excess, moves, repaired
-from nas.signature import bind, parameters
+from nas.signature import bind
 
 Choices = Mapping[str, Value]
 Count = Annotated[int, Ge(1)]  # of channels, cells, classes ...
@@ -319,64 +319,8 @@ def space(address: str, **scale: Any) -> SearchSpace:
             f"{address}: the last node, {made.graph.output!r}, needs `out`: the number of classes"
         )
     graph, notes = fitted(made.graph)
-    name = _address(base, structure(build, arguments, made.decisions))
+    name = written(base, structure(build, arguments, made.decisions))
     return replace(made, graph=graph, name=name, scale=arguments, notes=(*made.notes, *notes))
-
-
-def split(address: str) -> tuple[str, dict[str, Any]]:
-    """An address without its arguments, and the arguments."""
-    import yaml
-
-    base, _, query = address.partition("?")
-    given: dict[str, Any] = {}
-    for part in query.split("&") if query else []:
-        key, equals, value = part.partition("=")
-        if not equals or key in given:
-            raise ValueError(
-                f"{address}: after ? come key=value pairs joined by &, each key once; see {part!r}"
-            )
-        try:
-            given[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{address}: the value of {key} is no YAML") from error
-    return base, given
-
-
-def structure(
-    build: Callable[..., SearchSpace], arguments: Mapping[str, Any], decisions: tuple[Decision, ...]
-) -> dict[str, Any]:
-    """Those of `arguments` that change the decisions of the space: its structure, as opposed to its size.
-
-    `decisions`: those that `build` makes of the arguments.
-    """
-    defaults = parameters(build)
-    changed = {name: value for name, value in arguments.items() if value != defaults[name]}
-    if not changed or any(default is inspect.Parameter.empty for default in defaults.values()):
-        return {}
-    plain = build(**defaults).decisions
-    if decisions == plain:
-        return {}
-    return {name: value for name, value in changed.items() if _changes(build, defaults, name, value, plain)}
-
-
-def _changes(
-    build: Callable[..., SearchSpace],
-    defaults: Mapping[str, Any],
-    name: str,
-    value: Any,
-    plain: tuple[Decision, ...],
-) -> bool:
-    try:
-        return build(**{**defaults, name: value}).decisions != plain
-    except ValueError:  # possible only together with another argument
-        return True
-
-
-def _address(base: str, arguments: Mapping[str, Any]) -> str:
-    if not arguments:
-        return base
-    texts = {name: json.dumps(value, separators=(",", ":")) for name, value in sorted(arguments.items())}
-    return base + "?" + "&".join(f"{name}={text}" for name, text in texts.items())
 
 
 def _again(name: str, scale: Mapping[str, Any], limits: tuple[Rule, ...]) -> SearchSpace:
