@@ -1,7 +1,7 @@
 """AlexNet (Krizhevsky, Sutskever, Hinton, NeurIPS 2012), its ablations, and the one-column form of 2014.
 
 The network on two graphics cards has 60,965,224 parameters and 724,406,816 multiply-adds on 227x227 pixels:
-665,784,864 of them in its convolutions. It is that of the Caffe reference model.
+665,784,864 of them in its convolutions. Sizes and paddings are those of Caffe's bvlc_alexnet.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import nn
 
 from nas.primitives.regular import lrn as response_norm
 
-from .family import baseline, initialise, normal, one_of
+from .family import baseline, initialise, normal, one_of, smallest
 
 FINAL = 6  # side of the maps that the first linear layer sees
 
@@ -47,12 +47,6 @@ def classifier(features: int, widths: Sequence[int], *, dropout: float, classes:
         layers += [nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout)]
         features = width
     return nn.Sequential(*layers, nn.Linear(features, classes))
-
-
-def smallest(input: Sequence[int], side: int) -> None:
-    """Raises ValueError for a picture from which nothing would be left."""
-    if min(input[1:]) < side:
-        raise ValueError(f"the input must have at least {side}x{side} pixels, not {input[1]}x{input[2]}")
 
 
 @baseline(small={"fc_width": 32, "classes": 10, "input": (3, 67, 67)})

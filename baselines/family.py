@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -29,6 +29,12 @@ def one_of(name: str, value: Any, legal: Collection[Any]) -> None:
     """Raises ValueError that lists what is legal."""
     if value not in legal:
         raise ValueError(f"{name} must be one of {list(legal)}, not {value!r}")
+
+
+def smallest(input: Sequence[int], side: int) -> None:
+    """Raises ValueError for a picture from which nothing would be left."""
+    if min(input[1:]) < side:
+        raise ValueError(f"the input must have at least {side}x{side} pixels, not {input[1]}x{input[2]}")
 
 
 def initialise(network: nn.Module, *, conv: Fill | None = None, linear: Fill | None = None) -> None:
@@ -58,6 +64,11 @@ def he_in(weight: Tensor) -> None:
 def xavier(weight: Tensor) -> None:
     """U(-a, a) with a = sqrt(6 / (fan in + fan out)), Glorot & Bengio 2010, equation 16."""
     nn.init.xavier_uniform_(weight)
+
+
+def caffe_xavier(weight: Tensor) -> None:
+    """U(-a, a) with a = sqrt(3 / fan in): what Caffe calls Xavier's."""
+    nn.init.kaiming_uniform_(weight, nonlinearity="linear")
 
 
 def normal(std: float) -> Fill:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nas.primitives.conv import conv_bn
 from nas.primitives.inception import FIVE, ONE, THREE, Path, Paths, Style
 
-from .family import baseline, initialise, one_of, truncated
+from .family import baseline, caffe_xavier, initialise, one_of, truncated
 from .inception import InceptionNetwork
 
 MODULES = {  # table 1: 1x1; reduction, 3x3; reduction, 5x5; projection of the pool
@@ -129,12 +129,7 @@ def _start(network: nn.Module, heads: Sequence[Head], *, bn: bool) -> None:
     if bn:
         initialise(network, conv=truncated(0.01), linear=truncated(0.01))
         return
-    initialise(network, conv=_fan_in, linear=_fan_in)
+    initialise(network, conv=caffe_xavier, linear=caffe_xavier)
     hidden = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     for layer in (*hidden, *(head.hidden for head in heads)):
         nn.init.constant_(layer.bias, 0.2)
-
-
-def _fan_in(weight: Tensor) -> None:
-    """U(-a, a) with a = sqrt(3 / fan in): what Caffe calls xavier."""
-    nn.init.kaiming_uniform_(weight, nonlinearity="linear")

@@ -18,12 +18,13 @@ from nas.primitives.gates import SqueezeExcite
 from nas.primitives.head import GlobalAveragePool
 from nas.primitives.inception import inception
 
-from .family import baseline, he_in, initialise, one_of, truncated
+from .family import baseline, he_in, initialise, one_of, smallest, truncated
 
 Kernel = int | tuple[int, int]
 How = Literal["same", "valid", "halve"]
 Step = tuple[int, Kernel] | tuple[int, Kernel, How]
 Form = Literal["released", "paper"]
+LEAST = 75  # pixels of a side: of fewer, convolutions without padding leave nothing
 MODULES = (  # Ioffe & Szegedy, figure 5: 1x1; reduction, 3x3; reduction, twice 3x3; pool, projection
     (64, 64, 64, 64, 96, "avg", 32),
     (64, 64, 96, 64, 96, "avg", 64),
@@ -241,7 +242,7 @@ def inception_v3(
     auxiliary classifier at 0.01 and 0.001, as the authors' code has it (TensorFlow-Slim). Height and width of
     `input` must be at least 75; only its channels shape the network. Raises ValueError for smaller ones.
     """
-    large_enough(input)
+    smallest(input, LEAST)
     on_35 = [_wide(192, 32), _wide(256, 64), _wide(288, 64)]
     on_17 = [_long(768, narrow) for narrow in (128, 160, 160, 192)]
     shrink = Branches(
@@ -266,11 +267,3 @@ def inception_v3(
         initialise(head.features[1], conv=truncated(0.01))
         initialise(head.classifier, linear=truncated(0.001))
     return network
-
-
-def large_enough(input: Sequence[int]) -> None:
-    """Raises ValueError for a picture of which convolutions without padding leave nothing."""
-    if min(input[1:]) < 75:
-        raise ValueError(
-            f"input must be at least 75 high and wide, as convolutions are not padded, not {tuple(input)}"
-        )

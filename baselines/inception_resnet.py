@@ -12,14 +12,14 @@ from torch import nn
 
 from nas.primitives.inception import inception_resnet as residual
 
-from .family import baseline, he_in, initialise, one_of
+from .family import baseline, he_in, initialise, one_of, smallest
 from .inception import (
+    LEAST,
     Branches,
     Form,
     InceptionNetwork,
     chain,
     conv,
-    large_enough,
     pooled,
     reduction,
     stem,
@@ -106,7 +106,7 @@ def inception_resnet(
     """
     one_of("version", version, VERSIONS)
     one_of("form", form, LAYERS)
-    large_enough(input)
+    smallest(input, LEAST)
     counts = LAYERS[form][version] if layers is None else layers
     if len(counts) != 3 or min(counts) < 1:
         raise ValueError(f"layers must be three numbers of at least 1, of blocks A, B, C, not {list(counts)}")

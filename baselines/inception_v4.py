@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from .family import baseline, he_in, initialise
-from .inception import Branches, InceptionNetwork, chain, conv, fork, large_enough, pooled, reduction
+from .family import baseline, he_in, initialise, smallest
+from .inception import LEAST, Branches, InceptionNetwork, chain, conv, fork, pooled, reduction
 
 
 def stem(channels: int) -> list[nn.Module]:
@@ -60,7 +60,7 @@ def inception_v4(
     least 75; only its channels shape the network. Raises ValueError for smaller ones, and if layers are not
     three numbers.
     """
-    large_enough(input)
+    smallest(input, LEAST)
     if len(layers) != 3:
         raise ValueError(f"layers must be three numbers, of modules A, B and C, not {list(layers)}")
     to_8 = Branches(  # figure 8

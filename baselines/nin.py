@@ -1,6 +1,6 @@
 """Network in Network (Lin, Chen, Yan, ICLR 2014): 1x1 convolutions, and averages in place of linear layers.
 
-On CIFAR-10 it has 966,986 parameters (the paper's 0.97M) and 222,486,528 multiply-adds; the form for ImageNet
+On CIFAR-10 it has 966,986 parameters and 222,486,528 multiply-adds; the form for ImageNet
 is that of the authors' Caffe model, with 7,595,176 and 1,100,188,800.
 """
 
@@ -13,8 +13,7 @@ from torch import nn
 
 from nas.primitives.head import GlobalAveragePool
 
-from .alexnet import smallest
-from .family import baseline, he_in, initialise, one_of
+from .family import baseline, he_in, initialise, one_of, smallest
 
 # Kernel and stride of a stage's first convolution, and the channels of all; the last one has the classes.
 CIFAR = ((5, 1, (192, 160, 96)), (5, 1, (192, 192, 192)), (3, 1, (192, 192)))

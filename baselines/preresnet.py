@@ -17,19 +17,16 @@ from nas.primitives.residual import basic_block, bottleneck_block
 
 from .family import baseline
 from .resnet import (
-    EXPANSION,
-    WIDTHS,
     Block,
     Make,
     ResNet,
     StrideIn,
     depth_of,
     imagenet_stem,
+    scaled,
     small_stages,
     stages,
 )
-
-SHORTCUTS = ("A", "B", "C")
 
 
 def preactivated(
@@ -59,7 +56,7 @@ def preresnet_cifar(
     Only the channels of `input` shape the network. Raises ValueError for a depth or a name that does not
     exist, and for widths that shrink under shortcut A.
     """
-    outs, counts = small_stages(depth, block=block, shortcut=shortcut, widths=widths, shortcuts=SHORTCUTS)
+    outs, counts = small_stages(depth, block=block, shortcut=shortcut, widths=widths)
     stem = nn.Conv2d(input[0], widths[0], 3, padding=1, bias=False)
     blocks = stages(widths[0], outs, counts, preactivated(block, shortcut=shortcut))
     return ResNet(stem, [*blocks, bn_relu(outs[-1], outs[-1])], width=outs[-1], classes=classes)
@@ -79,19 +76,15 @@ def preresnet(
 ) -> nn.Module:
     """The network of `depth` layers for ImageNet; the paper has 101, 152 and 200.
 
-    block, stride_in, layers: as in `resnet`. width: multiplies the channels of all blocks but the last one.
-        stem_norm: norm and ReLU behind the first convolution, as in the authors' code and osmr/pytorchcv;
+    block, stride_in, width, layers: as in `resnet`.
+    stem_norm: norm and ReLU behind the first convolution, as in the authors' code and osmr/pytorchcv;
         without them there are 128 parameters fewer, as in TensorFlow's official models and timm.
     Only the channels of `input` shape the network. Raises ValueError as `resnet` does.
     """
     counts, block = depth_of(depth, layers, block=block, stride_in=stride_in)
-    first = int(WIDTHS[0] * width)
-    if first < 1:
-        raise ValueError(f"width {width} leaves no channel of {WIDTHS[0]}: take at least {1 / WIDTHS[0]}")
-    full = [each * EXPANSION[block] for each in WIDTHS]
+    first, outs, last = scaled(width, block=block)
     stem = imagenet_stem(input[0], first)
     if not stem_norm:
         stem = nn.Sequential(nn.Conv2d(input[0], first, 7, 2, 3, bias=False), nn.MaxPool2d(3, 2, 1))
-    outs = [int(each * width) for each in full]
-    blocks = stages(first, outs, counts, preactivated(block, stride_in=stride_in), last=full[-1])
-    return ResNet(stem, [*blocks, bn_relu(full[-1], full[-1])], width=full[-1], classes=classes)
+    blocks = stages(first, outs, counts, preactivated(block, stride_in=stride_in), last=last)
+    return ResNet(stem, [*blocks, bn_relu(last, last)], width=last, classes=classes)

@@ -22,7 +22,8 @@ Block = Literal["basic", "bottleneck"]
 Make = Callable[[int, int, int], nn.Module]  # channels in and out, stride -> a block
 Shortcut = Literal["A", "B", "C", "none"]
 StrideIn = Literal["3x3", "1x1", "-"]
-SHORTCUTS = ("A", "B", "C", "none")
+SHORTCUTS = ("A", "B", "C")
+AND_NONE = (*SHORTCUTS, "none")  # of residual networks, and of plain ones
 STRIDES_IN = ("3x3", "1x1", "-")
 WIDTHS = (64, 128, 256, 512)  # of the stages for ImageNet, before a bottleneck's expansion
 EXPANSION = {"basic": 1, "bottleneck": 4}
@@ -162,22 +163,31 @@ def resnet(
         padding, ``B`` projections where the shape changes, ``C`` projections everywhere, ``none`` the plain
         network. stride_in: where a bottleneck has its stride: ``1x1`` in the paper and its first release
         (version 1), ``3x3`` in the re-implementation of fb.resnet.torch and all later ones (version 1.5);
-        ``-``: there are no bottlenecks. width: multiplies the channels of all blocks but the last one.
+        ``-``: there are no bottlenecks. width: multiplies the channels of all blocks but the last
+        one, as in osmr/pytorchcv.
         layers: blocks a stage, if not those of `depth`. conv1_bias: a slip of the first release of
         ResNet-50, whose first convolution has a bias.
     Only the channels of `input` shape the network. Raises ValueError for a depth without published stages,
     and for layers that do not add up to the depth.
     """
-    one_of("shortcut", shortcut, SHORTCUTS)
+    one_of("shortcut", shortcut, AND_NONE)
     counts, block = depth_of(depth, layers, block=block, stride_in=stride_in)
-    first = int(WIDTHS[0] * width)
-    full = [each * EXPANSION[block] for each in WIDTHS]
-    if first < 1:
-        raise ValueError(f"width {width} leaves no channel of {WIDTHS[0]}: take at least {1 / WIDTHS[0]}")
+    first, outs, last = scaled(width, block=block)
     stem = imagenet_stem(input[0], first, bias=conv1_bias)
     make = partial(residual, block=block, shortcut=shortcut, stride_in=stride_in)
-    blocks = stages(first, [int(each * width) for each in full], counts, make, last=full[-1])
-    return ResNet(stem, blocks, width=full[-1], classes=classes)
+    return ResNet(stem, stages(first, outs, counts, make, last=last), width=last, classes=classes)
+
+
+def scaled(width: float, *, block: Block) -> tuple[int, list[int], int]:
+    """Channels of the stem, behind the blocks of each stage, and behind the last block, which keeps its own.
+
+    Raises ValueError for a width that leaves none.
+    """
+    first = int(WIDTHS[0] * width)
+    if first < 1:
+        raise ValueError(f"width {width} leaves no channel of {WIDTHS[0]}: take at least {1 / WIDTHS[0]}")
+    full = [each * EXPANSION[block] for each in WIDTHS]
+    return first, [int(each * width) for each in full], full[-1]
 
 
 def depth_of(
@@ -235,7 +245,7 @@ def resnet_cifar(
     4. Only the channels of `input` shape the network. Raises ValueError for a depth or a name that does not
     exist, and for widths that shrink under shortcut A.
     """
-    outs, counts = small_stages(depth, block=block, shortcut=shortcut, widths=widths)
+    outs, counts = small_stages(depth, block=block, shortcut=shortcut, widths=widths, shortcuts=AND_NONE)
     blocks = stages(widths[0], outs, counts, partial(residual, block=block, shortcut=shortcut))
     return ResNet(conv_bn(input[0], widths[0], act="relu"), blocks, width=outs[-1], classes=classes)
 

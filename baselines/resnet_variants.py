@@ -126,7 +126,7 @@ def deformable_resnet(
         )
     parts = bottlenecks(depth, layers)
     network = whole(parts, classes=classes, channels=input[0])
-    for stage in BESIDE[version] if stages is None else stages:
+    for stage in set(BESIDE[version] if stages is None else stages):
         one_of("a stage", stage, STAGES)
         for block in parts[stage]:
             exchange(block, partial(deformable, version=version, groups=offset_groups), kernels=(3,))

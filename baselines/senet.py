@@ -32,8 +32,6 @@ from .resnet import (
 )
 from .resnext import OUT, grouped_block
 
-SHORTCUTS = ("A", "B", "C")
-
 
 def gate(channels: int, reduction: int, *, bias: bool = True) -> SqueezeExcite:
     """The squeeze-excite at the end of a branch. Raises ValueError if the reduction leaves no channel."""
@@ -111,7 +109,7 @@ def seresnet_cifar(
     Only the channels of `input` shape the network. Raises ValueError for a depth or a name that does not
     exist, and for a reduction that leaves no channel.
     """
-    outs, counts = small_stages(depth, block=block, shortcut=shortcut, widths=widths, shortcuts=SHORTCUTS)
+    outs, counts = small_stages(depth, block=block, shortcut=shortcut, widths=widths)
     make = partial(gated_block, block=block, shortcut=shortcut, reduction=reduction, se_bias=se_bias)
     blocks = stages(widths[0], outs, counts, make)
     return ResNet(conv_bn(input[0], widths[0], act="relu"), blocks, width=outs[-1], classes=classes)

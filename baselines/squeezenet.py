@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import torch
 from pydantic import BeforeValidator
 from torch import Tensor, nn
 
 from nas.primitives.head import GlobalAveragePool
+from nas.primitives.mobile import fire
 
-from .alexnet import smallest
-from .family import baseline, initialise, one_of
+from .family import baseline, caffe_xavier, initialise, one_of, smallest
 
 Version = Annotated[Literal["1.0", "1.1"], BeforeValidator(str)]  # 1.0 without quotes is a number in YAML
 FIRST = {"1.0": (96, 7), "1.1": (64, 3)}  # channels and kernel of conv1
@@ -24,38 +23,25 @@ POOLED = {"1.0": (4, 8), "1.1": (3, 5)}  # number of the fire module behind whic
 SMALLEST = {"1.0": 21, "1.1": 17}  # side of an input that leaves something for the last pooling
 
 
-class Fire(nn.Module):
-    """A 1x1 convolution that squeezes, and 1x1 and 3x3 ones side by side that expand; ReLUs behind all.
+class Bypassed(nn.Module):
+    """A fire module and what goes around it, added (section 6): shapes as in the fire module."""
 
-    (batch, c_in, h, w) -> (batch, c_1x1 + c_3x3, h, w). `bypass`: what is added to the output, a function of
-    the input (section 6).
-    """
-
-    def __init__(self, c_in: int, squeeze: int, c_1x1: int, c_3x3: int, bypass: nn.Module | None) -> None:
+    def __init__(self, fire: nn.Module, bypass: nn.Module) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(c_in, squeeze, 1)
-        self.expand_1x1 = nn.Conv2d(squeeze, c_1x1, 1)
-        self.expand_3x3 = nn.Conv2d(squeeze, c_3x3, 3, padding=1)
+        self.fire = fire
         self.bypass = bypass
 
     def forward(self, x: Tensor) -> Tensor:
-        squeezed = torch.relu(self.squeeze(x))
-        expanded = torch.cat([self.expand_1x1(squeezed), self.expand_3x3(squeezed)], dim=1).relu()
-        return expanded if self.bypass is None else expanded + self.bypass(x)
+        return self.fire(x) + self.bypass(x)
 
 
-def around(c_in: int, c_out: int, bypass: str | None) -> nn.Module | None:
-    """The bypass of a fire module: the input itself where channels agree, a 1x1 convolution in the complex
-    form where they do not, or None.
+def around(fire: nn.Module, c_in: int, c_out: int, bypass: str | None) -> nn.Module:
+    """The fire module with its bypass: the input itself where channels agree, a 1x1 convolution in the
+    complex form where they do not, or none.
     """
     if bypass is None or (bypass == "simple" and c_in != c_out):
-        return None
-    return nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
-
-
-def caffe_xavier(weight: Tensor) -> None:
-    """U(-a, a) with a = sqrt(3 / fan in): what Caffe calls Xavier's, and the authors' files have."""
-    nn.init.kaiming_uniform_(weight, nonlinearity="linear")
+        return fire
+    return Bypassed(fire, nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1))
 
 
 @baseline(small={"version": "1.1", "classes": 10, "input": (3, 32, 32)})
@@ -96,9 +82,8 @@ def squeezenet(
     layers = [nn.Conv2d(input[0], c_in, kernel, 2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True)]
     for number in range(2, 10):  # fire2 to fire9
         c_out = 128 * (number // 2)
-        c_3x3 = round(c_out * share_3x3)
-        around_it = around(c_in, c_out, bypass)
-        layers.append(Fire(c_in, int(c_out * squeeze_ratio), c_out - c_3x3, c_3x3, around_it))
+        module = fire(c_in, c_out, squeeze=int(c_out * squeeze_ratio), wide=round(c_out * share_3x3))
+        layers.append(around(module, c_in, c_out, bypass))
         if number in POOLED[version]:
             layers.append(nn.MaxPool2d(3, 2, ceil_mode=True))
         c_in = c_out

@@ -18,7 +18,6 @@ from nas.primitives.conv import conv_bn
 from .family import baseline, one_of
 from .resnet import Block, ResNet, residual, small_stages, stages
 
-SHORTCUTS = ("A", "B", "C")
 Decay = Literal["linear", "uniform"]
 
 
@@ -76,7 +75,7 @@ def stochastic_depth(
     one_of("decay", decay, ("linear", "uniform"))
     if not 0 < p_L <= 1:
         raise ValueError(f"p_L is the probability that the last branch is kept, in (0, 1], not {p_L}")
-    outs, counts = small_stages(depth, block=block, shortcut=shortcut, widths=widths, shortcuts=SHORTCUTS)
+    outs, counts = small_stages(depth, block=block, shortcut=shortcut, widths=widths)
     whole = stages(widths[0], outs, counts, partial(residual, block=block, shortcut=shortcut))
     blocks = [
         RandomDepth(each, survival)

@@ -14,8 +14,8 @@ from torch import nn
 from nas.primitives.head import GlobalAveragePool
 from nas.primitives.regular import lrn as response_norm
 
-from .alexnet import classifier, smallest
-from .family import baseline, he, initialise, normal, one_of
+from .alexnet import classifier
+from .family import baseline, he, initialise, normal, one_of, smallest
 
 Config = Literal["A", "B", "C", "D", "E"]
 CHANNELS = (64, 128, 256, 512, 512)

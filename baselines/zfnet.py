@@ -12,8 +12,8 @@ from torch import nn
 
 from nas.primitives.regular import lrn as response_norm
 
-from .alexnet import FINAL, classifier, smallest
-from .family import baseline, initialise, normal
+from .alexnet import FINAL, classifier
+from .family import baseline, initialise, normal, smallest
 
 SMALLEST = 47  # side of an input that leaves something for the third pooling
 

@@ -442,10 +442,12 @@ def test_a_hand_designed_network_is_told_by_its_modules() -> None:
     counted = cost(network, input=(3, 32, 32))
     assert (seen.cost.params, seen.cost.macs) == (counted.params, counted.macs) == (269_722, 40_551_040)
     assert [(item.label, item.count) for item in seen.items if item.lines or item.count > 1] == [
-        ("Block A", 3), ("Block B", 1), ("Block A", 2), ("Block A", 2),
+        ("ResidualBlock A", 3), ("ResidualBlock B", 1), ("ResidualBlock A", 2), ("ResidualBlock A", 2),
     ]  # fmt: skip
     assert [item.shape for item in seen.items if item.stride == 2] == [(32, 16, 16), (64, 8, 8)]
-    assert [(cell.name, cell.count) for cell in seen.cells] == [("Block A", 7), ("Block B", 2)]
+    assert [(cell.name, cell.count) for cell in seen.cells] == [
+        ("ResidualBlock A", 7), ("ResidualBlock B", 2),
+    ]  # fmt: skip
     assert_clear(scene(seen))
 
 
@@ -458,22 +460,18 @@ def test_modules_that_cannot_be_recorded_are_told_without_a_picture() -> None:
     assert_clear(scene(seen))
 
 
-DEEP = 3e6  # parameters: of the residual networks with a thousand layers
+FAMILIES = [name for name, module in hand_designed.package().FAMILIES.items() if module != "searched"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if entry["params"] > DEEP else name
-        for name, entry in hand_designed.published().items()
-    ],
-)
-def test_every_baseline_is_drawn_clearly(name: str) -> None:
-    entry = hand_designed.entry(name)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_member_of_every_family_is_drawn_clearly(name: str) -> None:
+    family = hand_designed.family(name)
     with torch.device("meta"):
-        network = hand_designed.build(name)
-    seen = module_outline(network, input=tuple(entry["input"]), title=name)
-    assert (seen.cost.params, seen.cost.macs) == (entry["params"], entry["macs"])
+        network = family(**family.small)
+    shape = tuple(family.small["input"])
+    seen = module_outline(network, input=shape, title=name)
+    counted = cost(network, input=shape)
+    assert (seen.cost.params, seen.cost.macs) == (counted.params, counted.macs)
     assert_clear(scene(seen))
 
 

@@ -90,6 +90,8 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "strategies": _registry("nas.strategies", "STRATEGIES"),
     "evaluators": _registry("nas.evaluators", "EVALUATORS"),
     "baselines": _baselines,
+    "inspections": _registry("nas.inspection", "INSPECTIONS"),
+    "prunings": _registry("nas.pruning", "PRUNINGS"),
     "data": _registry("nas.data", "DATA"),
     "recipes": _recipes,
     "runs": _runs,

@@ -9,7 +9,9 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +36,9 @@ def write_onnx(job: Job, *, folder: Path) -> Written:
         for node in program.model.graph.all_nodes():
             node.metadata_props.clear()  # where the code lay on this machine
         program.model.metadata_props.update(job.facts.texts())
-        program.save(path, external_data=False)
+        model = program.model_proto
+        _keep_padding(model.graph)
+        path.write_bytes(model.SerializeToString())
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:
         import onnxruntime
@@ -49,6 +53,24 @@ def write_onnx(job: Job, *, folder: Path) -> Written:
         return [torch.from_numpy(session.run(["logits"], {"input": x.numpy()})[0]) for x in inputs]
 
     return Written((path,), run)
+
+
+def _keep_padding(graph: Any) -> None:
+    """Name the axes of every Pad before a MaxPool, which changes nothing but keeps the two apart.
+
+    ONNX Runtime merges padding by zeros into a MaxPool, whose own padding is less than any number; the maximum
+    of negative numbers at a border changes with it. It leaves alone a Pad that names its axes.
+    """
+    import onnx
+
+    pooled = {name for node in graph.node if node.op_type == "MaxPool" for name in node.input}
+    pads = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Pad" and len(node.input) == 3 and node.output[0] in pooled:
+            rank = pads[node.input[1]].dims[0] // 2
+            axes = onnx.numpy_helper.from_array(np.arange(rank), name=f"{node.output[0]}_axes")
+            graph.initializer.append(axes)
+            node.input.append(axes.name)
 
 
 def _folded(network: nn.Module) -> nn.Module:

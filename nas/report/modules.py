@@ -66,8 +66,13 @@ def _run(network: nn.Module, input: Shape) -> _Seen:
         before, after = watch(path)
         module.register_forward_pre_hook(before)
         module.register_forward_hook(after)
+    x = torch.empty(1, *input, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(torch.empty(1, *input, device="meta"))
+        shadow(x)
+    outputs: Any = getattr(shadow, "outputs", None)
+    if outputs is not None:  # auxiliary classifiers: parameters, and no multiply-adds of the network
+        with torch.no_grad():
+            outputs(x)
     for path, place in seen.order.items():
         words = path.split(".")
         for end in range(1, len(words) + 1):
