@@ -163,10 +163,9 @@ def resnet(
         padding, ``B`` projections where the shape changes, ``C`` projections everywhere, ``none`` the plain
         network. stride_in: where a bottleneck has its stride: ``1x1`` in the paper and its first release
         (version 1), ``3x3`` in the re-implementation of fb.resnet.torch and all later ones (version 1.5);
-        ``-``: there are no bottlenecks. width: multiplies the channels of all blocks but the last
-        one, as in osmr/pytorchcv.
-        layers: blocks a stage, if not those of `depth`. conv1_bias: a slip of the first release of
-        ResNet-50, whose first convolution has a bias.
+        ``-``: there are no bottlenecks. width: multiplies the channels of all blocks but the last one, as in
+        osmr/pytorchcv. layers: blocks a stage, if not those of `depth`. conv1_bias: a slip of the first
+        release of ResNet-50, whose first convolution has a bias.
     Only the channels of `input` shape the network. Raises ValueError for a depth without published stages,
     and for layers that do not add up to the depth.
     """

@@ -31,8 +31,8 @@ FOLDER = Path(__file__).parents[1] / "baselines"
 PUBLISHED = hand_designed.published()
 REQUIRED = ("input", "classes", "params", "macs", "source")
 FIELDS = (
-    "family", "space", "arguments", "input", "classes", "params", "macs", "macs_attention", "printed", "error",
-    "source", "note",
+    "family", "space", "arguments", "input", "classes", "params", "macs", "macs_attention", "printed",
+    "error", "source", "note",
 )  # fmt: skip
 UNIT = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 # A table of exact counts, which lies beside the repository.
@@ -61,7 +61,16 @@ def figures(network: nn.Module, *, input: list[int]) -> tuple[int, int]:
 # --- what is published --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+DEEP = 500  # layers: these take seconds each, and a table of exact counts has them too
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if entry["arguments"].get("depth", 0) > DEEP else [])
+        for name, entry in PUBLISHED.items()
+    ],
+)
 def test_an_entry_builds_to_exactly_its_figures(name: str) -> None:
     entry = PUBLISHED[name]
     assert set(REQUIRED) <= set(entry)
@@ -85,7 +94,8 @@ def test_printed_figures_are_the_exact_ones_rounded_or_a_note_says_why_not(name:
         assert match, f"{printed[key]} is no number with k, M or G"
         digits = len(match[1].partition(".")[2])
         rounded = round(entry[key] / UNIT[match[2]], digits)
-        assert rounded == float(match[1].replace(",", "")) or "note" in entry, f"{key}: {rounded}, printed {printed[key]}"
+        same = rounded == float(match[1].replace(",", ""))
+        assert same or "note" in entry, f"{key}: {rounded}, printed {printed[key]}"
 
 
 @pytest.mark.parametrize("name", [name for name, entry in PUBLISHED.items() if "error" in entry])
@@ -99,9 +109,9 @@ def test_published_errors_say_on_what(name: str) -> None:
 
 def test_common_names_are_there() -> None:
     common = {
-        "resnet50", "resnet20", "vgg16", "mobilenet_v2", "densenet_bc_100_12", "wrn_28_10", "swin_t", "lenet5",
-        "alexnet", "googlenet", "inception_v3", "resnet18", "vit_base_patch16_224", "efficientnet_b0",
-        "mobilenet_v1", "mobilenet_v3_large", "convnext_tiny", "squeezenet1_0", "densenet121", "xception",
+        "resnet50", "resnet20", "vgg16", "mobilenet_v2", "densenet_bc_100_12", "wrn_28_10", "swin_t",
+        "lenet5", "alexnet", "googlenet", "inception_v3", "resnet18", "vit_base_patch16_224",
+        "efficientnet_b0", "mobilenet_v1", "mobilenet_v3_large", "convnext_tiny", "squeezenet1_0", "densenet121", "xception",
     }  # fmt: skip
     assert not common - set(PUBLISHED)
 
@@ -114,7 +124,7 @@ def function(family: str) -> Callable[..., nn.Module]:
 
 
 def test_every_family_is_listed_and_has_an_entry() -> None:
-    """A family is marked as one; it takes keywords, `classes` and `input` among them, and returns a module."""
+    """A family is marked; it takes keywords, `classes` and `input` among them, and returns a module."""
     found = {}
     for path in FOLDER.glob("[!_]*.py"):
         module = importlib.import_module(f"baselines.{path.stem}")
@@ -134,7 +144,7 @@ def test_every_family_is_listed_and_has_an_entry() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_small_member_trains_and_exports(family: str) -> None:
-    """A gradient reaches every parameter, auxiliary heads included; the exported program computes the same."""
+    """A gradient reaches every parameter, auxiliary heads included; the exported program is equal."""
     torch.manual_seed(0)
     network = function(family)(**function(family).small)
     x = torch.randn(2, *function(family).small["input"])

@@ -197,3 +197,14 @@ def _stored(body: Iterable[ast.AST]) -> frozenset[str]:
         if not isinstance(node, ast.Lambda):
             todo.extend(ast.iter_child_nodes(node))
     return frozenset(names)
+
+
+def bound_names(statement: ast.stmt) -> frozenset[str]:
+    """Every name that is bound anywhere inside a statement: arguments, variables, functions in functions."""
+    names = set(_stored(ast.iter_child_nodes(statement)))
+    for node in ast.walk(statement):
+        if isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            names |= _stored(node.body if isinstance(node.body, list) else [node.body])
+    return frozenset(names)
