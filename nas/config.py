@@ -9,6 +9,7 @@ repeating the run.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -67,7 +68,7 @@ def override(text: str) -> dict[str, Any]:
     if not equals or not key:
         raise ValueError(f"--set takes KEY=VALUE, as in --set train.epochs=10, not {text!r}")
     try:
-        layer: Any = yaml.safe_load(value)
+        layer: Any = value if re.fullmatch(r"0\d+", value) else yaml.safe_load(value)  # 016 is a name, not 14
     except yaml.YAMLError as error:
         raise ValueError(f"--set {text}: the value is no YAML") from error
     for part in reversed(key.strip().split(".")):

@@ -160,7 +160,7 @@ def _same(x: Tensor) -> Tensor:
 
 
 def _shadow(module: nn.Module) -> nn.Module:
-    """A copy without storage for evaluation, in which what keeps shapes and multiplies nothing does nothing."""
+    """A copy for evaluation, without storage, in which what keeps shapes and multiplies nothing is idle."""
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)

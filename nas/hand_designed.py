@@ -42,6 +42,13 @@ def published() -> dict[str, dict[str, Any]]:
 def entry(name: str) -> dict[str, Any]:
     """The entry of one network. Raises ValueError with the nearest match."""
     entries = published()
+    if name in package().FAMILIES and name not in entries:
+        member = next((each for each, found in entries.items() if found.get("family") == name), None)
+        raise ValueError(
+            f"{name} is a family: name a member of it, as {member} (`nas list baselines --family {name}`)"
+            if member
+            else f"{name} is a family of searched networks: name one as SPACE:KNOWN, as in darts:DARTS_V2"
+        )
     if name not in entries:
         raise ValueError(unknown("baseline", name, entries))
     return entries[name]
@@ -72,9 +79,16 @@ def family(name: str) -> Callable[..., nn.Module]:
 
 
 def build(name: str, *, arguments: Mapping[str, Any] | None = None, **changed: Any) -> nn.Module:
-    """The network of that name, with `classes`, `input` or other arguments changed."""
+    """The network of that name, with `classes`, `input` or other arguments changed.
+
+    Raises ValueError for a name or an argument that there is not, and for an input that is no shape.
+    """
     function, given = factory(name, arguments)
-    network: nn.Module = function(**bind(function, {**given, **changed}, where="network"))
+    bound = bind(function, {**given, **changed}, where="network")
+    shape = bound["input"]
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"network.input is channels, height and width, each at least 1, not {list(shape)}")
+    network: nn.Module = function(**bound)
     return network
 
 

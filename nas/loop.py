@@ -75,6 +75,7 @@ class Search:
     def __post_init__(self) -> None:
         self.network_scale = {**self.config["network"], **_shape(self.data)}
         self.space: SearchSpace = searched_space(self.config, self.data)
+        self._sized = space(self.space.name, **self.network_scale)  # the space at the network's scale
         self.strategy = _strategy(self.config)
         self.budget = Budget.parse(self.config["budget"])
         self.seed: int = self.config["seed"]
@@ -173,10 +174,6 @@ class Search:
     def figures(self, architecture: Architecture) -> Cost:
         """The cost of the network that an architecture gives, at the network's scale."""
         return cost(self._sized.fill(architecture))
-
-    @property
-    def _sized(self) -> SearchSpace:
-        return space(self.space.name, **self.network_scale)
 
     def _examples(self) -> Examples:
         assert self.data is not None

@@ -111,7 +111,8 @@ def test_common_names_are_there() -> None:
     common = {
         "resnet50", "resnet20", "vgg16", "mobilenet_v2", "densenet_bc_100_12", "wrn_28_10", "swin_t",
         "lenet5", "alexnet", "googlenet", "inception_v3", "resnet18", "vit_base_patch16_224",
-        "efficientnet_b0", "mobilenet_v1", "mobilenet_v3_large", "convnext_tiny", "squeezenet1_0", "densenet121", "xception",
+        "efficientnet_b0", "mobilenet_v1", "mobilenet_v3_large", "convnext_tiny", "squeezenet1_0",
+        "densenet121", "xception",
     }  # fmt: skip
     assert not common - set(PUBLISHED)
 

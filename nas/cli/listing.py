@@ -105,7 +105,7 @@ def command(
     kind: Annotated[str, typer.Argument(help=" | ".join(KINDS), metavar="KIND")],
     family: Annotated[str | None, typer.Option(help="baselines: of this family")] = None,
     max_params: Annotated[str | None, typer.Option(help="baselines: parameters, at most, as in 5M")] = None,
-    max_macs: Annotated[str | None, typer.Option(help="baselines: multiply-adds, at most, as in 0.6G")] = None,
+    max_macs: Annotated[str | None, typer.Option(help="baselines: multiply-adds, at most")] = None,
     quiet: o.Quiet = False,
     json: o.Json = False,
     debug: o.Debug = False,

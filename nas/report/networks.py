@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.report.comparison import Event, Row, difference, percent, quantity
 from nas.report.ledger import Record
+from nas.report.markdown import table_of
 from nas.run import events
 
 if TYPE_CHECKING:
@@ -194,8 +195,7 @@ def cells_of(row: Compared) -> tuple[str, ...]:
 
 def markdown(rows: Sequence[Compared]) -> str:
     """The comparison without what the trainings' folders tell, as text with bars."""
-    lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(cells_of(row) for row in ranked(rows))]
-    return "\n".join("| " + " | ".join(line[:TIMELESS]) + " |" for line in lines)
+    return table_of(HEADINGS[:TIMELESS], [cells_of(row)[:TIMELESS] for row in ranked(rows)])
 
 
 def table(rows: Sequence[Compared]) -> Table:
