@@ -12,8 +12,8 @@ import torch
 from nas.counting import graph_cost
 from nas.graph import Value
 from nas.network import Network
+from nas.search_space import OPERATIONS as NAMED
 from nas.search_space import Architecture, SearchSpace, space
-from nas.search_space.blocks import SETS
 from nas.search_space.nasbench101 import OPERATIONS, pairs
 from nas.supernet import Supernet
 
@@ -204,7 +204,10 @@ def test_skips_where_widths_change_and_where_they_stay() -> None:
 # --- stages of blocks, chains -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", sorted({kind for kinds in SETS.values() for kind in kinds}))
+BLOCKS = ("blocks", "residual_blocks", "inception_blocks", "mobile_blocks", "modern_blocks")
+
+
+@pytest.mark.parametrize("kind", sorted({kind for name in BLOCKS for kind in NAMED[name]}))
 def test_every_block_at_every_change_of_width(kind: str) -> None:
     made = space("blocks", operations=[kind], depth=2, input=(3, 8, 8))
     supernet = Supernet(made).double().eval()
@@ -228,7 +231,7 @@ def test_blocks_of_one_by_one() -> None:
 
 
 def test_wrong_blocks() -> None:
-    with pytest.raises(ValueError, match="did you mean 'mobile'"):
+    with pytest.raises(ValueError, match="did you mean 'mobile_blocks'"):
         space("blocks", operations="mobil")
     with pytest.raises(ValueError, match="not all different"):
         space("blocks", channels=1)

@@ -37,7 +37,7 @@ def model_card(
         f"- {size} (channels x height x width), values in 0..1, then `(image - mean) / std` for each channel"
         f"\n- mean: {list(facts.mean)}\n- std: {list(facts.std)}",
         "## Classes",
-        ", ".join(f"{i} {name}" for i, name in enumerate(facts.classes)) or "The outputs have no names.",
+        _classes(facts),
         "## Files",
         *(_section(name, names) for name, names in files.items()),
     ]
@@ -55,6 +55,14 @@ def model_card(
             _table({name: f"{difference:.2e}" for name, difference in max_abs_diff.items()}),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _classes(facts: Facts) -> str:
+    if not facts.classes:
+        return "The outputs have no names."
+    if facts.numbered:
+        return f"Numbers, 0 to {len(facts.classes) - 1}."
+    return ", ".join(f"{i} {name}" for i, name in enumerate(facts.classes))
 
 
 def _section(name: str, names: Sequence[str]) -> str:

@@ -51,6 +51,11 @@ class Facts:
         taken = keyword.iskeyword(slug) or slug in sys.stdlib_module_names or slug == "torch"
         return f"network_{slug}" if taken or slug[0].isdigit() else slug
 
+    @property
+    def numbered(self) -> bool:
+        """Whether the names of the classes are their numbers."""
+        return self.classes == tuple(str(i) for i in range(len(self.classes)))
+
     def metadata(self) -> dict[str, Any]:
         """Name, input size, normalisation and class names, ready for JSON."""
         return {

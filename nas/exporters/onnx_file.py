@@ -58,19 +58,22 @@ def write_onnx(job: Job, *, folder: Path) -> Written:
 def _keep_padding(graph: Any) -> None:
     """Name the axes of every Pad before a MaxPool, which changes nothing but keeps the two apart.
 
-    ONNX Runtime merges padding by zeros into a MaxPool, whose own padding is less than any number; the maximum
-    of negative numbers at a border changes with it. It leaves alone a Pad that names its axes.
+    ONNX Runtime merges padding by zeros into a MaxPool, whose own padding is less than any number: the
+    maximum of negative numbers at a border changes. It leaves alone a Pad that names its axes.
     """
     import onnx
 
     pooled = {name for node in graph.node if node.op_type == "MaxPool" for name in node.input}
     pads = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Pad" and len(node.input) == 3 and node.output[0] in pooled:
-            rank = pads[node.input[1]].dims[0] // 2
-            axes = onnx.numpy_helper.from_array(np.arange(rank), name=f"{node.output[0]}_axes")
+        inputs = [*node.input, "", ""][:4]  # values, how much on each side, of what, along which axes
+        if node.op_type == "Pad" and inputs[1] in pads and not inputs[3] and node.output[0] in pooled:
+            rank = pads[inputs[1]].dims[0] // 2
+            axes = onnx.numpy_helper.from_array(
+                np.arange(rank, dtype=np.int64), name=f"{node.output[0]}_axes"
+            )
             graph.initializer.append(axes)
-            node.input.append(axes.name)
+            node.input[:] = [*inputs[:3], axes.name]
 
 
 def _folded(network: nn.Module) -> nn.Module:

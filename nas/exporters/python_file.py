@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from nas.exporters.job import EXPORTERS, ExportError, Facts, Job, Written
-from nas.exporters.source import Closure, listing, literal, simplified, wrapped
+from nas.exporters.source import Closure, called, listing, literal, simplified
 from nas.network import Network
 from nas.primitives import resolve
 
@@ -29,6 +29,11 @@ DTYPES = {
 RESERVED = {
     "load", "read_weights", "INPUT", "MEAN", "STD", "CLASSES", "DTYPES", "WEIGHTS",
 }  # fmt: skip
+
+IMPORTS = (
+    ("json", None), ("struct", None), ("pathlib", "Path"),
+    ("torch", None), ("torch", "Tensor"), ("torch", "nn"),
+)  # fmt: skip
 
 READER = '''
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -82,11 +87,7 @@ def write_python(job: Job, *, folder: Path) -> Written:
     """One Python file of classes and loops that imports torch alone, with its weights as safetensors"""
     source, weights = folder / f"{job.facts.slug}.py", folder / f"{job.facts.slug}.safetensors"
     maker = "Network" if isinstance(job.network, Network) else "build"
-    closure = Closure({*RESERVED, maker})
-    for module, name in (("json", None), ("struct", None), ("pathlib", "Path")):
-        closure.require(module, name)
-    for module, name in (("torch", None), ("torch", "Tensor"), ("torch", "nn")):
-        closure.require(module, name)
+    closure = Closure(_functions(job), imports=IMPORTS, reserved={*RESERVED, maker})
     if isinstance(job.network, Network):
         body, state = _from_graph(job.network, job.facts, closure)
     else:
@@ -102,10 +103,22 @@ def write_python(job: Job, *, folder: Path) -> Written:
     return Written((source, weights), run)
 
 
+def _functions(job: Job) -> list[Callable[..., Any]]:
+    """What the file is made of: primitives, or the function that built the network."""
+    if isinstance(job.network, Network):
+        return [resolve(call.op).build for call in simplified(job.network).calls if not call.join]
+    if job.factory is None:
+        raise ExportError(
+            f"format 'python' needs to know what built {job.facts.name!r}, which is no graph: give the "
+            "function and its arguments as `factory`, or export to onnx or torch"
+        )
+    return [job.factory[0]]
+
+
 def _from_graph(network: Network, facts: Facts, closure: Closure) -> tuple[str, dict[str, Tensor]]:
     """The classes of a graph's network, and its weights under their names there."""
     program = simplified(network)
-    makers = {c.op: closure.add(resolve(c.op).build) for c in program.calls if not c.join}
+    makers = {c.op: closure.name(resolve(c.op).build) for c in program.calls if not c.join}
     shape = ", ".join(str(size) for size in facts.input)
     summary = f"(batch, {shape}) -> (batch, {network.classes}), logits"
     found = listing(program, summary=summary, maker=makers.__getitem__, taken=set(closure.taken))
@@ -119,17 +132,13 @@ def _from_graph(network: Network, facts: Facts, closure: Closure) -> tuple[str, 
 
 def _from_factory(job: Job, closure: Closure) -> str:
     """The function that builds a network written by hand, after all that it needs."""
-    if job.factory is None:
-        raise ExportError(
-            f"format 'python' needs to know what built {job.facts.name!r}, which is no graph: give the "
-            "function and its arguments as `factory`, or export to onnx or torch"
-        )
+    assert job.factory is not None
     function, arguments = job.factory
     for name, value in arguments.items():
         if not _literal(value):
             raise ExportError(f"format 'python' writes arguments as literals, and {name}={value!r} is none")
-    given = ", ".join(f"{name}={literal(value)}" for name, value in arguments.items())
-    lines = wrapped(f"return {closure.add(function)}({given})", indent=4)
+    given = [f"{name}={literal(value)}" for name, value in arguments.items()]
+    lines = called(closure.name(function), given, indent=4)
     return "\n".join(["def build() -> nn.Module:", '    """The network without its weights"""', *lines])
 
 
@@ -149,7 +158,7 @@ def _file(
         f"INPUT = {tuple(facts.input)!r}  # channels, height, width",
         *_constant("MEAN", facts.mean, "of each channel, for images in 0..1"),
         *_constant("STD", facts.std),
-        *_constant("CLASSES", facts.classes),
+        *_classes(facts),
         f"WEIGHTS = {json.dumps(weights)}",
         "DTYPES = {" + ", ".join(f'"{key}": {name}' for key, name in sorted(names.items())) + "}",
     ]
@@ -162,6 +171,12 @@ def _file(
     ]
     definitions = [closure.text, body, READER.strip().replace("{maker}", maker)]
     return "\n\n".join(pieces) + "\n\n\n" + "\n\n\n".join(definitions) + "\n"
+
+
+def _classes(facts: Facts) -> list[str]:
+    if facts.numbered and facts.classes:
+        return [f"CLASSES = tuple(str(number) for number in range({len(facts.classes)}))"]
+    return _constant("CLASSES", facts.classes)
 
 
 def _constant(name: str, values: Sequence[float | str], comment: str = "") -> list[str]:

@@ -1,8 +1,8 @@
-"""The source of functions with all that they need from their own packages, as one text that imports torch alone.
+"""The source of functions with all that they need from their own packages: a text that imports torch alone.
 
-Definitions are taken from their files as they are written. Left out are decorators that register, imports from
-the packages, notes to tools, and all but the first sentence of docstrings; a name changes where two modules use
-it differently, or where it would meet a variable of the same name.
+Definitions are taken from their files as they are written. Left out are decorators that register, imports
+from the packages, notes to the type checker and the formatter, and all but the first sentence of docstrings.
+A name changes where two modules use it differently, or where it would meet a variable of the same name.
 """
 
 from __future__ import annotations
@@ -116,8 +116,10 @@ class Closure:
         if same and same not in self._survey.captured.get(origin, ()):
             self._names[origin] = same
             return same
-        for each, other in self._survey.definitions.items():
-            if other.statement is definition.statement:
+        source = definition.source
+        for name, statement in source.definitions.items():
+            if statement is definition.statement:
+                each = Origin(source.name, name)
                 self._names[each] = self._free(each)
                 self._taken.add(self._names[each])
         if constant:
@@ -149,7 +151,9 @@ class Closure:
         edits = [Edit(cut, "") for cut in definition.cuts]
         edits += _docstrings(definition.source, definition.statement)
         edits += self._defined(definition)
-        edits += [Edit(use.span, self._name(use.origin) if use.origin else "object") for use in definition.uses]
+        edits += [
+            Edit(use.span, self._name(use.origin) if use.origin else "object") for use in definition.uses
+        ]
         text = definition.source.content[span.start : span.end]
         for (start, end), new in sorted(edits, reverse=True):
             if span.start <= start and end <= span.end:
@@ -165,11 +169,13 @@ class Closure:
             assert match is not None
             span = Span(start + match.start(1), start + match.end(1))
             yield Edit(span, self._names[Origin(source.name, statement.name)])
-        else:
-            for node in ast.walk(statement):
-                if isinstance(node, ast.Name) and Origin(source.name, node.id) in self._names:
-                    if isinstance(node.ctx, ast.Store):
-                        yield Edit(Span(*source.span(node)), self._names[Origin(source.name, node.id)])
+            return
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                name = self._names.get(
+                    Origin(source.name, node.id), node.id
+                )  # variables of comprehensions stay
+                yield Edit(Span(*source.span(node)), name)
 
 
 def _import_line(origin: Origin, name: str) -> str:

@@ -117,7 +117,7 @@ class Survey:
         statement = source.definitions[origin.name]
         cuts = (*self._registrations(source, statement), *self._metadata(source, statement))
         hints, bound = annotated(statement), bound_names(statement)
-        uses = []
+        uses: list[Use] = []
         for node in free_names(statement):
             start, _ = source.span(node)
             if not any(cut.start <= start < cut.end for cut in cuts):
@@ -141,7 +141,10 @@ class Survey:
         for node in ast.walk(statement):
             if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple)):
                 continue
-            if isinstance(node.value, ast.Name) and source.imports.get(node.value.id) == ("typing", "Annotated"):
+            if isinstance(node.value, ast.Name) and source.imports.get(node.value.id) == (
+                "typing",
+                "Annotated",
+            ):
                 (start, end), (first, last) = source.span(node), source.span(node.slice.elts[0])
                 yield from (Span(start, first), Span(last, end))
 
