@@ -12,10 +12,11 @@ import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from statistics import mean
 
 import matplotlib.pyplot as plt
 import torch
-from common import COLOURS, data_of, options, save, single_thread, table, trained
+from common import COLOURS, averaged, data_of, options, save, single_thread, table, trained
 from torch import Tensor, nn
 
 from nas.data import Dataset
@@ -85,11 +86,13 @@ def main(arguments: list[str] | None = None) -> None:
             look = {"color": colour, "markersize": 4, "label": name}
             for axis, values in zip(line, (forward, backward), strict=False):
                 axis.plot(range(1, DEPTH + 1), [max(value, SMALLEST) for value in values], mark, **look)
-            seen = trained(build, data, recipe, seed=0)[1]
-            line[2].plot(range(1, len(seen) + 1), [epoch["train_loss"] for epoch in seen], mark, **look)
-            whole = len(seen) == chosen.epochs
+            runs = [trained(build, data, recipe, seed=seed)[1] for seed in range(chosen.seeds)]
+            losses = averaged(runs, "train_loss")
+            line[2].plot(range(1, len(losses) + 1), losses, mark, **look)
+            whole = all(len(run) == chosen.epochs for run in runs)
             failed += [] if whole else [name]
-            error = f"{100 * (1 - seen[-1]['test_accuracy']):.1f}" if whole else "no number"
+            errors = [100 * (1 - run[-1]["test_accuracy"]) for run in runs if run]
+            error = f"{mean(errors):.1f}" if whole else "no number"
             rows.append([f"{act.__name__}, {name}", *(f"{value:.1e}" for value in
                         (forward[0], forward[-1], backward[-1], backward[0])), error])  # fmt: skip
         for axis, title in zip(
