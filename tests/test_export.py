@@ -7,6 +7,7 @@ import copy
 import importlib.util
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ import torch
 import yaml
 from torch import nn
 
-from baselines import resnet
+from nas import hand_designed
 from nas.exporters import EXPORTERS, ExportError, Facts, Job, Written, checked, export
 from nas.exporters.python_file import write_python
 from nas.graph import Builder, Shape
@@ -49,12 +50,17 @@ def facts(name: str, input: Shape, classes: int = 0, **more: Any) -> Facts:
 
 
 def scrambled(network: nn.Module) -> nn.Module:
-    """Weights and running statistics that are not the initial ones, so that a lost one shows."""
+    """Weights and running statistics that are not the initial ones, so that a lost one shows.
+
+    They move by a part of their own spread: a network of larger weights multiplies rounding by itself.
+    """
     generator = torch.Generator().manual_seed(1)
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point():
             noise = torch.rand(tensor.shape, generator=generator)
-            tensor.copy_(0.5 + noise if name.endswith("running_var") else tensor + 0.3 * (noise - 0.5))
+            spread = tensor.std().item() if tensor.numel() > 1 else 0.0
+            moved = tensor + 0.3 * (spread or 0.3) * (noise - 0.5)
+            tensor.copy_(0.5 + noise if name.endswith("running_var") else moved)
     return network
 
 
@@ -378,12 +384,26 @@ def test_a_module_written_by_hand_in_every_format(tmp_path: Path) -> None:
     ruff(found.files["python"])
 
 
-def test_a_baseline_as_python(tmp_path: Path) -> None:
-    arguments = {"depth": 8, "shortcut": "A", "widths": (4, 8, 12), "classes": 3}
-    text = source_of(resnet.resnet_cifar(**arguments), tmp_path, factory=(resnet.resnet_cifar, arguments))
-    assert "baselines" not in text
-    assert "class PaddedShortcut(nn.Module)" in text
-    ruff(tmp_path / "net.py")
+@pytest.mark.parametrize("family", sorted(hand_designed.package().FAMILIES))
+def test_every_hand_designed_family_as_python(family: str, tmp_path: Path) -> None:
+    factory = hand_designed.family(family)
+    torch.manual_seed(0)
+    network = factory(**factory.small)
+    text = source_of(network, tmp_path, factory=(factory, factory.small), input=factory.small["input"])
+    assert not re.search(r"^\s*(from|import) (baselines|nas)\b", text, re.MULTILINE)
+    ruff(*tmp_path.glob("*.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", sorted({*EXPORTERS} - {"python", "yaml"}))
+@pytest.mark.parametrize("family", sorted(hand_designed.package().FAMILIES))
+def test_every_hand_designed_family_as_a_graph(family: str, format: str, tmp_path: Path) -> None:
+    factory = hand_designed.family(family)
+    torch.manual_seed(0)
+    network = scrambled(factory(**factory.small))
+    about = facts(family, factory.small["input"])
+    found = export(network, formats=[format], out=tmp_path, facts=about, factory=(factory, factory.small))
+    assert set(found.max_abs_diff) == {format}
 
 
 @pytest.mark.parametrize(
