@@ -76,7 +76,7 @@ class Show(Watcher):
         elif kind == "control":
             score = 100 * event["metrics"]["test_accuracy"]
             self.console.print(
-                f"  {event['name']:<14} {_millions(event['params']):>9} parameters  test {score:.2f} %"
+                f"  {event['name']:<20} {_millions(event['params']):>7} parameters  test {score:.2f} %"
             )
 
     def _line(self, event: Mapping[str, Any]) -> str:
