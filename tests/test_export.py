@@ -104,7 +104,7 @@ def ruff(*files: Path) -> None:
 # --- laws over the registries -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("input", [(1, 8, 8), (3, 32, 32)], ids=str)
+@pytest.mark.parametrize("input", [(1, 8, 8), pytest.param((3, 32, 32), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("name", sorted(SPACES))
 def test_every_format_equals_the_network(name: str, input: Shape, tmp_path: Path) -> None:
     made = small(name, input=input)

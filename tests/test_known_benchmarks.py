@@ -64,7 +64,7 @@ def wirings(vertices: int) -> Iterator[Wiring]:
                 yield edges
 
 
-@pytest.mark.parametrize("vertices", [2, 3, 4, 5, 6, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("vertices", [2, 3, 4, 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (6, 7))])
 def test_number_of_cells(one_cell: SearchSpace, vertices: int) -> None:
     """Ying et al. 2019: one wiring of each class, under all labellings, gives as many digests as cells."""
     plain = (OPERATIONS[0],) * (vertices - 2)

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "nas").rglob("*.py"))
 LAYERS = [
-    {"registry", "seeding", "budget", "documents"},
+    {"registry", "seeding", "budget", "documents", "interruption"},
     {"graph", "isomorphism", "signature"},
     {"search_space", "primitives", "hand_designed"},
     {"network", "counting", "data"},
@@ -30,6 +30,7 @@ NO_TORCH = (
     "seeding",
     "budget",
     "documents",
+    "interruption",
     "graph",
     "isomorphism",
     "signature",

@@ -18,6 +18,7 @@ from nas.data.batches import Batches
 from nas.data.dataset import Split
 from nas.documents import read_yaml
 from nas.inspection.inspection import INSPECTIONS, Case, Finding
+from nas.report.event_file import event_file
 from nas.report.scene import rendered
 from nas.report.tensorboard import FILES
 from nas.run import CONFIG, read_environment
@@ -226,12 +227,10 @@ def _network(subject: Subject, data: Dataset | None, *, seed: int) -> tuple[nn.M
 def show(pictures: Path, board: Path) -> None:
     """Rewrite a TensorBoard folder from the pictures in a folder, whenever they were made."""
     from PIL import Image
-    from torch.utils.tensorboard import SummaryWriter
 
     for old in board.glob(FILES):
         old.unlink()
-    opened: Any = SummaryWriter
-    writer = opened(str(board))
+    writer = event_file(board)
     for path in sorted(pictures.glob("*.png")):
         with Image.open(path) as image:
             writer.add_image(

@@ -246,16 +246,14 @@ def read(folder: str | Path, step: int | None = None) -> nn.Module:
 
 def show(folder: Path, rows: Sequence[Mapping[str, Any]], plan: Plan) -> None:
     """Write the table, the curve and the board of the steps so far."""
-    from torch.utils.tensorboard import SummaryWriter
-
+    from nas.report.event_file import event_file
     from nas.report.tensorboard import FILES
 
     replace(folder / "table.md", table(rows, plan.kind))
     replace(folder / "curve.png", rendered(picture(rows, plan.kind), kind="png", dpi=130))
     for old in (folder / "tensorboard").glob(FILES):
         old.unlink()
-    opened: Any = SummaryWriter
-    writer = opened(str(folder / "tensorboard"))
+    writer = event_file(folder / "tensorboard")
     for row in rows:
         for name in ("params", "macs", "cut_accuracy", "test_accuracy", "test_loss"):
             writer.add_scalar(f"prune/{name}", row[name], row["step"])

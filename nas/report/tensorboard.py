@@ -9,6 +9,7 @@ from typing import Any
 from nas.report.cell import decision_groups
 from nas.report.comparison import HEADINGS, Event, cells_of, comparison, verdict
 from nas.report.draw import figure
+from nas.report.event_file import event_file
 from nas.report.heat import Heat, pixels
 from nas.report.ledger import BestSoFar
 from nas.report.networks import LEGEND, compared, lead, markdown, of_event
@@ -33,11 +34,9 @@ class Board:
     def __init__(
         self, folder: Path, *, space: SearchSpace | None = None, config: Mapping[str, Any] | None = None
     ) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.space = space
         self.config = dict(config or {})
-        self.writer: Any = SummaryWriter(str(folder))
+        self.writer: Any = event_file(folder)
         self._drawn = ""  # the literal of the picture shown last
         self._groups = decision_groups(space) if space is not None else {}
         self._heats: dict[str, Heat] = {}

@@ -45,7 +45,5 @@ def chain(
     x = b("last", "bn_relu", x)
     x = b("pool", "global_avg_pool", x)
     b("classifier", "linear", x, out=classes)
-    known = {
-        f"all-{op}": "|" + "|".join(f"{op}~{layer}" for layer in range(layers)) + "|" for op in kinds
-    }
+    known = {f"all-{op}": "|" + "|".join(f"{op}~{layer}" for layer in range(layers)) + "|" for op in kinds}
     return SearchSpace((decision,), b.graph(), known=known)
