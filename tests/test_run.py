@@ -21,6 +21,7 @@ import yaml
 from conftest import TINY_DARTS, TINY_RANDOM, TINY_TRAIN, Command, sets
 
 from nas.api import search
+from nas.interruption import held
 from nas.run import TRANSIENT, Run, load_tensors, replace, save_tensors
 from nas.search_space import Architecture, space
 
@@ -617,3 +618,13 @@ def test_a_trial_interrupted_by_hand_is_no_failure(tmp_path: Path) -> None:
     assert not [event for event in lines(tmp_path / "r") if "error" in event]
     assert calls[1] == calls[2]
     assert len(calls) == 4
+
+
+def test_an_interruption_waits_for_what_must_be_whole() -> None:
+    done = []
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), held():
+        signal.raise_signal(signal.SIGINT)
+        done.append("whole")
+    assert done == ["whole"]
+    assert signal.getsignal(signal.SIGINT) is before
