@@ -20,8 +20,8 @@ import torch
 import yaml
 from conftest import TINY_DARTS, TINY_RANDOM, TINY_TRAIN, Command, sets
 
+from nas import interruption
 from nas.api import search
-from nas.interruption import held
 from nas.run import TRANSIENT, Run, load_tensors, replace, save_tensors
 from nas.search_space import Architecture, space
 
@@ -623,8 +623,13 @@ def test_a_trial_interrupted_by_hand_is_no_failure(tmp_path: Path) -> None:
 def test_an_interruption_waits_for_what_must_be_whole() -> None:
     done = []
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), held():
-        signal.raise_signal(signal.SIGINT)
-        done.append("whole")
+
+    def work() -> None:
+        with interruption.held():
+            signal.raise_signal(signal.SIGINT)
+            done.append("whole")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert done == ["whole"]
     assert signal.getsignal(signal.SIGINT) is before
