@@ -20,6 +20,7 @@ from pydantic import Field
 from nas.budget import Budget
 from nas.constraints import RULES, limits, parted
 from nas.data import DATA, defaults
+from nas.goal import ACCURACY, Goal
 from nas.recipe import Recipe, pruned, recipe, recipe_for
 from nas.registry import absolute, unknown
 from nas.search_space.address import split, structure
@@ -48,9 +49,13 @@ def settings(
 
 
 def search_settings(
-    lag: Annotated[int, Field(ge=0)] | None = None, order: Literal["number", "free"] = "number"
+    lag: Annotated[int, Field(ge=0)] | None = None,
+    order: Literal["number", "free"] = "number",
+    objective: tuple[str, ...] | str = (str(ACCURACY),),
 ) -> None:
-    """The section ``search``: lag (None: workers - 1) and order (``number`` or ``free``)."""
+    """The section ``search``: lag (None: workers - 1); order; objective, one or several of the evaluator's
+    metrics, each perhaps with ``:min`` or ``:max`` (`Goal.parse`).
+    """
 
 
 def data_settings(
@@ -163,7 +168,7 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
             "name": executor_name,
             **check.bind(executor, _section(given, "executor", {}, executor_name), "executor", skip=2),
         },
-        "search": check.bind(search_settings, given.get("search", {}), "search"),
+        "search": _search(check, given.get("search", {})),
         **_settings(check, given, base),
     }
     check.done()
@@ -212,6 +217,15 @@ def resolve_training(
     check.done()
     del resolved["controls"]
     return resolved
+
+
+def _search(check: _Check, given: Layer) -> dict[str, Any]:
+    """The section ``search``, its objectives with their directions."""
+    bound = check.bind(search_settings, given, "search")
+    objectives = bound.get("objective", ())
+    parts = objectives.split(",") if isinstance(objectives, str) else objectives
+    goals = [check.attempt(Goal.parse, part) for part in parts]
+    return {**bound, "objective": [str(goal) for goal in goals]}
 
 
 def _recipe(check: _Check, base: Layer, given: Layer) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from nas.constraints import constrained, parted
 from nas.counting import Cost, cost
 from nas.data import Dataset
 from nas.data.batches import Augment, Examples
-from nas.evaluators import EVALUATORS
-from nas.execution import EXECUTORS, Executor, Result, Trial
+from nas.evaluators import EVALUATORS, Objective
+from nas.execution import EXECUTORS, Executor
+from nas.goal import Goal
 from nas.recipe import Recipe
 from nas.run import Run, RunFailed, environment
 from nas.search_space import Architecture, SearchSpace, space
@@ -30,7 +31,7 @@ from nas.strategies import STRATEGIES, AskTell, OneShot, Report, Strategy, Task
 from nas.subject import Subject, from_config
 from nas.training import facts_of, same_data, settled, train_network
 
-TIMELESS = ("kind", "step", "metrics", "tables", "replayed", "error", "epochs")
+TIMELESS = ("kind", "step", "metrics", "tables", "replayed", "error", "epochs", "network")
 Config = dict[str, Any]
 
 
@@ -45,20 +46,6 @@ class Watcher:
 
     def event(self, event: Mapping[str, Any]) -> None:
         """A line was added to the ledger."""
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A function of an architecture as an evaluator: a number to maximise, or metrics with
-    ``valid_accuracy``.
-    """
-
-    function: Callable[[Architecture], float | Mapping[str, float]]
-
-    def __call__(self, trial: Trial, *, seed: int) -> Result:
-        found = self.function(trial.architecture)
-        metrics = found if isinstance(found, Mapping) else {AskTell.objective: found}
-        return {name: float(value) for name, value in metrics.items()}
 
 
 @dataclass
@@ -79,6 +66,7 @@ class Search:
         self.strategy = _strategy(self.config)
         self.budget = Budget.parse(self.config["budget"])
         self.seed: int = self.config["seed"]
+        self.goals = tuple(map(Goal.parse, self.config["search"]["objective"]))
         self.latest: Architecture | None = None
 
     # --- the search itself ----------------------------------------------------------------------------------
@@ -150,16 +138,20 @@ class Search:
             content["tables"] = {
                 n: [[round(w, 6) for w in row] for row in rows] for n, rows in report.tables.items()
             }
-        for name in ("epochs", "error"):
+        for name in ("epochs", "error", "network"):
             if getattr(report, name) is not None:
                 content[name] = getattr(report, name)
         event = self.run.log(report.kind, **content, **({"replayed": True} if report.replayed else {}))
         if isinstance(self.strategy, OneShot):
             self.run.save(self.strategy.state())
             self._save_best(architecture, report.metrics)
-        elif report.metrics and not report.replayed and self.strategy.best() == architecture:
+        elif report.kind == "trial" and self._is_best(report.step):
             self._save_best(architecture, report.metrics)
         return event
+
+    def _is_best(self, number: int) -> bool:
+        best = self.strategy.best_trial if isinstance(self.strategy, AskTell) else None
+        return best is not None and best.number == number
 
     def _save_best(self, architecture: Architecture, metrics: Mapping[str, float]) -> None:
         figures = self.figures(architecture)
@@ -185,7 +177,7 @@ class Search:
         settings = dict(self.config["executor"])
         make = EXECUTORS.resolve(settings.pop("name"))
         if self.objective is not None:
-            return make(Objective(self.objective), self.seed, **settings)
+            return make(Objective(self.objective, self.goals[0].metric), self.seed, **settings)
         chosen = dict(self.config["evaluator"])
         evaluator = EVALUATORS.resolve(chosen.pop("name"))
         recipe = Recipe(**self.config["train"])
@@ -198,6 +190,7 @@ class Search:
             seed=self.seed,
             epochs=self.budget.epochs,
             trials=self.budget.trials,
+            goals=self.goals,
             lag=self.config["search"]["lag"],
             ordered=self.config["search"]["order"] == "number",
             device=self.config["device"],
@@ -224,8 +217,8 @@ class Search:
         """What the search measured: of its last epoch, or of the trial that is the best."""
         if lines := [e for e in self.run.events() if e["kind"] == "epoch"]:
             return dict(lines[-1]["metrics"])
-        told = (e for e in self.run.events() if e["kind"] == "trial" and not e.get("error"))
-        return dict(next(event["metrics"] for event in told if event["digest"] == best.digest))
+        told = (e for e in self.run.events() if e["kind"] == "trial")
+        return dict(next(event["metrics"] for event in told if self._is_best(event["step"])))
 
     def controls(self, best: Architecture) -> dict[str, dict[str, float]]:
         """Train the found network and its opponents under one recipe; mean and deviation of each group."""

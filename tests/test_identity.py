@@ -324,6 +324,7 @@ def test_a_search_pays_once_for_one_network() -> None:
     architectures = [made.parse(path) for path in paths]
     strategy, bill = Listed(architectures), Bill()
     task = Task(made, trials=3, executor=bill)  # type: ignore[arg-type]
+    strategy.resume(task, (), None)
     reports = []
     for report in strategy.reports(task):
         reports.append(report)

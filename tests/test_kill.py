@@ -169,7 +169,7 @@ def kill_and_compare(kind: str, undisturbed: Path, took: float, run: Path, *, ki
     [
         ("checkpoint.pt", "replace"),
         ("best.yaml", "replace"),
-        ("config.yaml", "replace"),
+        pytest.param("config.yaml", "replace", marks=pytest.mark.slow),
         ("events.jsonl", "line"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "nas").rglob("*.py"))
 LAYERS = [
-    {"registry", "seeding", "budget", "documents", "interruption"},
+    {"registry", "seeding", "budget", "documents", "interruption", "goal"},
     {"graph", "isomorphism", "signature"},
     {"search_space", "primitives", "hand_designed"},
     {"network", "counting", "data"},
@@ -31,6 +31,7 @@ NO_TORCH = (
     "budget",
     "documents",
     "interruption",
+    "goal",
     "graph",
     "isomorphism",
     "signature",

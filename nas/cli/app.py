@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from nas.cli import (
+    bench,
     compare,
     cost,
     evaluate,
@@ -48,4 +49,5 @@ app.command("prune", help="Make a trained network smaller, step by step.")(prune
 app.command("compare", help="Train several networks under one recipe and budget, and compare them.")(
     compare.command
 )
+app.command("bench", help="Strategies on a table of known results, many seeds in seconds.")(bench.command)
 app.command("report", help="One page to read about a run.")(report.command)

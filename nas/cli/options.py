@@ -30,6 +30,12 @@ DataName = Annotated[str | None, typer.Option("--data", help="name | folder:DIR 
 DataDir = Annotated[Path | None, typer.Option(help="folder of the data files (default: NAS_DATA, or ./data)")]
 Download = Annotated[bool, typer.Option("--download", help="fetch data that are missing")]
 RecipeName = Annotated[str | None, typer.Option("--recipe", help="training recipe, by name or YAML file")]
+Objectives = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--objective", help="what is improved: valid_accuracy (default), params:min ...; repeatable"
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no tables")]
 Json = Annotated[bool, typer.Option("--json", help="the result as one JSON document on stdout")]
 Debug = Annotated[bool, typer.Option("--debug", help="show where an error comes from")]

@@ -21,6 +21,7 @@ def command(
     budget: Annotated[
         str | None, typer.Option(help="50epochs, 200trials, 3h, 8gpuh, or several with commas")
     ] = None,
+    objective: o.Objectives = None,
     controls: Annotated[
         int | None, typer.Option(min=0, help="networks a group trained for comparison; 0: none")
     ] = None,
@@ -50,6 +51,7 @@ def command(
         budget=budget,
         controls=controls,
         executor=_executor(executor, workers),
+        search={"objective": objective} if objective else None,
         recipe=recipe,
         seed=seed,
         device=device,

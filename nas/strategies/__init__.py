@@ -1,11 +1,11 @@
 """Strategies: how the next architecture, or the mixing weights, are chosen."""
 
 from nas.execution import Executor, Trial
+from nas.strategies.ask_tell import AskTell
 from nas.strategies.darts import Darts
 from nas.strategies.random_search import RandomSearch
 from nas.strategies.strategy import (
     STRATEGIES,
-    AskTell,
     OneShot,
     Report,
     Strategy,

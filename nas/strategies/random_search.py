@@ -10,7 +10,8 @@ from pydantic import Field
 
 from nas.execution import Trial
 from nas.seeding import generator
-from nas.strategies.strategy import STRATEGIES, AskTell
+from nas.strategies.ask_tell import AskTell
+from nas.strategies.strategy import STRATEGIES
 
 ATTEMPTS = 100  # draws for an architecture that was not seen, before a known one is accepted
 

@@ -1,0 +1,278 @@
+"""bench(): strategies on a table of known results, many seeds in seconds.
+
+A strategy sees the objective of what it asks for and nothing else. Its score is another column, reported for
+the best that it found by its objective. A proposal is an evaluation, also if it was proposed before; results
+are looked up by the exact literal.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from nas.budget import Budget
+from nas.evaluators.table import Table, Tabular
+from nas.execution import Trial
+from nas.execution.simulated import Simulated
+from nas.goal import Goal
+from nas.registry import absolute, label
+from nas.search_space import SPACES, SearchSpace
+from nas.search_space import space as space_at
+from nas.seeding import derive
+from nas.signature import bind, parameters
+from nas.strategies import STRATEGIES, AskTell, Task
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What strategies are measured on.
+
+    Args:
+        table, space: the results, and the space of their architectures.
+        goals: columns that a strategy sees and improves.
+        report: the column that scores what it found.
+        trials: evaluations; None where `seconds` ends a search.
+        fidelities: epochs -> column of the first goal after so many.
+        cost: column of seconds that an evaluation takes on the simulated clock.
+        seconds: on that clock, after which a search ends.
+        workers: on that clock.
+    """
+
+    table: Table
+    space: SearchSpace
+    goals: tuple[Goal, ...]
+    report: Goal
+    trials: int | None = 100
+    fidelities: Mapping[int, str] = field(default_factory=dict)
+    cost: str | None = None
+    seconds: float | None = None
+    workers: int = 1
+
+    def arguments(self, strategy: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The strategy's arguments, those of fidelity from the table where they are not given.
+
+        Raises Errors for wrong ones, ValueError for a strategy that evaluates nothing.
+        """
+        found = STRATEGIES.resolve(strategy)
+        if isinstance(found, type) and not issubclass(found, AskTell):
+            raise ValueError(
+                f"strategy {strategy} trains a supernet and evaluates no architecture: no use for a table"
+            )
+        own: dict[str, Any] = {}
+        if self.fidelities:
+            least, most = min(self.fidelities), max(self.fidelities)
+            own = {"epochs": most, "min_epochs": least, "max_epochs": most}
+        own = {key: value for key, value in own.items() if key in parameters(found)}
+        return bind(found, {**own, **given}, where=f"strategy {label(strategy)}")
+
+    def run(self, strategy: str, arguments: Mapping[str, Any], *, seed: int) -> Curve:
+        """One search."""
+        evaluate = Tabular(self.table, tuple(goal.metric for goal in self.goals), self.fidelities)
+        executor = Simulated(evaluate, self._cost(evaluate), workers=self.workers)
+        made = STRATEGIES.resolve(strategy)(**arguments)
+        made.check(self.space)
+        assert isinstance(made, AskTell)
+        task = Task(
+            self.space, seed, trials=self.trials, goals=self.goals, lag=self.workers - 1,
+            ordered=self.cost is None, replay=False, executor=executor,
+        )  # fmt: skip
+        made.resume(task, (), None)
+        curve = Curve()
+        best, value = None, math.nan
+        for report in made.reports(task):
+            if self.seconds is not None and executor.now > self.seconds:
+                break
+            if report.kind != "trial":
+                continue
+            if made.best_trial is not best:
+                best = made.best_trial
+                assert best is not None
+                value = self.table.value(best.architecture.literal, self.report.metric)
+            curve.values.append(value)
+            curve.clock.append(executor.now)
+        curve.front = [self._scored(trial) for trial, _ in made.front()] if len(self.goals) > 1 else []
+        return curve
+
+    def _cost(self, evaluate: Tabular) -> Any:
+        if self.cost is None:
+            return lambda trial: 1.0
+        column = self.cost
+        return lambda trial: self.table.value(trial.architecture.literal, column) * evaluate.share(trial)
+
+    def _scored(self, trial: Trial) -> tuple[float, ...]:
+        return tuple(self.table.value(trial.architecture.literal, goal.metric) for goal in self.goals)
+
+
+@dataclass
+class Curve:
+    """One search: after each evaluation the score of the best so far, and the clock; the front at its end."""
+
+    values: list[float] = field(default_factory=list)
+    clock: list[float] = field(default_factory=list)
+    front: list[tuple[float, ...]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A strategy over all seeds. `seconds`: of this machine, all seeds together."""
+
+    name: str
+    strategy: str
+    arguments: Mapping[str, Any]
+    curves: Sequence[Curve]
+    seconds: float
+    best_possible: float
+
+    @property
+    def values(self) -> list[float]:
+        return [curve.values[-1] if curve.values else math.nan for curve in self.curves]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float:
+        return statistics.stdev(self.values) if len(self.curves) > 1 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `nas bench --json`."""
+        return {
+            "strategy": self.strategy,
+            "name": self.name,
+            "arguments": dict(self.arguments),
+            "trials": max((len(curve.values) for curve in self.curves), default=0),
+            "seeds": len(self.curves),
+            "mean": self.mean,
+            "std": self.std,
+            "values": self.values,
+            "best_possible": self.best_possible,
+            "seconds": self.seconds,
+        }
+
+
+def bench(
+    on: Bench,
+    strategy: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    name: str = "",
+    seeds: int = 20,
+    seed: int = 0,
+    workers: int = 1,
+) -> Measured:
+    """A strategy with `seeds` seeds, in `workers` processes of this machine.
+
+    Raises ValueError for a strategy or argument that does not exist.
+    """
+    bound = on.arguments(strategy, arguments or {})
+    keys = [derive(seed, "bench", number) % 2**31 for number in range(seeds)]
+    began = time.perf_counter()
+    if workers == 1 or seeds == 1:
+        curves = [on.run(strategy, bound, seed=key) for key in keys]
+    else:
+        with ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=_start, initargs=(on,)
+        ) as pool:
+            jobs = [pool.submit(_run, strategy, bound, key) for key in keys]
+            curves = [job.result() for job in jobs]
+    return Measured(
+        name or label(strategy), strategy, bound, curves, time.perf_counter() - began,
+        on.table.most(on.report.metric, smallest=on.report.smallest),
+    )  # fmt: skip
+
+
+_bench: Bench | None = None  # of a worker process
+
+
+def _start(on: Bench) -> None:
+    import torch
+
+    global _bench
+    torch.set_num_threads(1)
+    _bench = on
+
+
+def _run(strategy: str, arguments: Mapping[str, Any], seed: int) -> Curve:
+    assert _bench is not None
+    return _bench.run(strategy, arguments, seed=seed)
+
+
+def described(
+    path: Path,
+    *,
+    space: str | None = None,
+    arch_column: str = "arch",
+    objectives: Sequence[str] = (),
+    report: str | None = None,
+    trials: int | None = None,
+    fidelities: Sequence[str] = (),
+    cost: str | None = None,
+    budget: str | None = None,
+    workers: int = 1,
+) -> Bench:
+    """A bench as text describes it.
+
+    fidelities: ``EPOCHS=COLUMN`` each. budget: a time on the simulated clock. Without `space` it is the first
+    registered one that reads the table's literals. Raises ValueError that says what is wrong.
+    """
+    if not objectives:
+        raise ValueError(
+            "--objective names the column that a strategy sees, as in --objective valid_accuracy"
+        )
+    goals = tuple(map(Goal.parse, objectives))
+    scored = Goal.parse(report) if report else goals[0]
+    levels = dict(map(_level, fidelities))
+    columns = (
+        [goal.metric for goal in goals] + [scored.metric, *levels.values()] + [cost] * (cost is not None)
+    )
+    limits = (
+        Budget.parse(budget if not str(budget).replace(".", "").isdigit() else f"{budget}s")
+        if budget
+        else Budget()
+    )
+    if limits.hours is not None and cost is None:
+        raise ValueError(f"a budget of time, {budget}, needs --cost-column: the seconds of an evaluation")
+    table = Table.read(path, columns=columns, key=arch_column)
+    made = _space(table, space)
+    table = table.of(made)
+    complete = made.size == len(table.rows)
+    return Bench(
+        table,
+        made if complete else made.limited(table.why_not),
+        goals,
+        scored,
+        trials=trials or limits.trials or (None if limits.hours is not None else 100),
+        fidelities=levels,
+        cost=cost,
+        seconds=None if limits.hours is None else 3600 * limits.hours,
+        workers=workers,
+    )
+
+
+def _level(text: str) -> tuple[int, str]:
+    epochs, equals, column = text.partition("=")
+    if not equals or not epochs.isdigit() or not int(epochs):
+        raise ValueError(f"--fidelity takes EPOCHS=COLUMN, as in 12=valid_12, not {text!r}")
+    return int(epochs), column
+
+
+def _space(table: Table, address: str | None) -> SearchSpace:
+    if address is not None:
+        return space_at(absolute(address))
+    literal = next(iter(table.rows))
+    for name in SPACES:
+        made = space_at(name)
+        try:
+            made.parse(literal)
+        except ValueError:
+            continue
+        return made
+    raise ValueError(f"no registered space reads {literal!r}: name the table's with --space")

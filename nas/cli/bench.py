@@ -1,0 +1,86 @@
+"""nas bench"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas.cli import options as o
+from nas.cli.errors import say
+
+
+def command(
+    table: Annotated[Path, typer.Option(help="CSV file of known results, compressed (.csv.gz) or not")],
+    strategy: Annotated[
+        list[str], typer.Option(help="NAME | file.py:name, perhaps ?argument=value&...; repeatable")
+    ],
+    objective: o.Objectives = None,
+    report: Annotated[
+        str | None, typer.Option(help="column that scores the best by objective (default: the objective)")
+    ] = None,
+    space: Annotated[
+        str | None, typer.Option(help="space of the architectures (default: the first that reads them)")
+    ] = None,
+    arch_column: Annotated[str, typer.Option(help="column of the literals")] = "arch",
+    trials: Annotated[int | None, typer.Option(min=1, help="evaluations a search (default 100)")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="searches a strategy")] = 20,
+    fidelity: Annotated[
+        list[str] | None, typer.Option(help="EPOCHS=COLUMN: the objective after fewer epochs; repeatable")
+    ] = None,
+    cost_column: Annotated[
+        str | None, typer.Option(help="column of seconds that an evaluation takes, for a simulated clock")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="time on the simulated clock, as in 12000s or 3h")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="simulated workers")] = 1,
+    jobs: Annotated[int | None, typer.Option(min=1, help="processes here (default: the cores)")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for table and plot (default: a new one)")] = None,
+    config: o.Config = None,
+    set_: o.Set = None,
+    seed: o.Seed = None,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    from nas.bench import bench, described
+
+    on = described(
+        table, space=space, arch_column=arch_column, objectives=objective or (), report=report, trials=trials,
+        fidelities=fidelity or (), cost=cost_column, budget=budget, workers=workers,
+    )  # fmt: skip
+    shared = o.sections(config, set_, "strategy")["strategy"]
+    entries = [_entry(each, shared) for each in strategy]
+    for name, arguments in entries:
+        on.arguments(name, arguments)
+    found = []
+    for text, (name, arguments) in zip(strategy, entries, strict=True):
+        measured = bench(
+            on, name, arguments, name=text.rpartition("/")[2], seeds=seeds, seed=seed or 0,
+            workers=jobs or len(os.sched_getaffinity(0)),
+        )  # fmt: skip
+        found.append(measured)
+        if not quiet:
+            say(f"{measured.name}: {measured.mean:.4g} ± {measured.std:.2g}, {measured.seconds:.1f} s")
+    documents: list[dict[str, Any]] = [measured.to_dict() for measured in found]
+    lines = [f"{each.name} {each.mean:.4f} +- {each.std:.4f}" for each in found]
+    if len(found) > 1 or out is not None:
+        from nas.report.bench import write
+        from nas.run import new_folder
+
+        folder = out or new_folder("bench")
+        text = write(folder, on, found)
+        if not quiet:
+            say(f"\n{text}\n{folder}/table.md, {folder}/curves.png, {folder}/bench.json")
+    o.answer(documents if len(found) > 1 else documents[0], "\n".join(lines), as_json=json)
+
+
+def _entry(text: str, shared: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    from nas.registry import absolute
+    from nas.search_space.address import split
+
+    name, own = split(text)
+    return absolute(name), {**shared, **own}

@@ -1,0 +1,134 @@
+"""Table: known results of architectures, from a CSV file of anyone's.
+
+One row an architecture, a head line of column names. One column holds literals of one space; numbers stand in
+every other column that is asked for. An empty cell means that there is no result.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nas.execution import Result, Trial
+from nas.registry import unknown
+from nas.search_space import Architecture, SearchSpace
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows by literal, and the columns that were read.
+
+    Args:
+        rows: literal -> values, NaN where the file has none.
+        columns: names of the values.
+    """
+
+    rows: Mapping[str, Sequence[float]]
+    columns: Sequence[str]
+
+    @classmethod
+    def read(cls, path: Path, *, columns: Sequence[str], key: str = "arch") -> Table:
+        """Some columns of a CSV file, compressed (.gz) or not; `key` is the one of the literals.
+
+        Raises ValueError for a file that is missing or no table, an unknown column, a cell that is no number.
+        """
+        if not path.is_file():
+            raise ValueError(f"no table at {path}: --table takes a CSV file, compressed (.csv.gz) or not")
+        rows: dict[str, tuple[float, ...]] = {}
+        wanted = list(dict.fromkeys(columns))
+        try:
+            with (
+                gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file
+            ):
+                lines = csv.reader(file)
+                head = next(lines, [])
+                for name in (key, *wanted):
+                    if name not in head:
+                        raise ValueError(f"{path}: " + unknown("column", name, head))
+                place, places = head.index(key), [head.index(name) for name in wanted]
+                for number, line in enumerate(lines, 2):
+                    if len(line) != len(head):
+                        raise ValueError(
+                            f"{path}, line {number}: {len(line)} cells under {len(head)} columns"
+                        )
+                    if line[place] in rows:
+                        raise ValueError(f"{path}, line {number}: {line[place]} has a row already")
+                    rows[line[place]] = tuple(_number(line[i], path, number) for i in places)
+        except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
+            raise ValueError(f"{path} is no table: {error}") from error
+        if not rows:
+            raise ValueError(f"{path} has no rows")
+        return cls(rows, tuple(wanted))
+
+    def of(self, space: SearchSpace) -> Table:
+        """The same under the space's own literals, where the file has another notation of its literature.
+
+        Raises ValueError for an architecture that the space does not have.
+        """
+        first = next(iter(self.rows))
+        if space.parse(first).literal == first:
+            return self
+        return Table({space.parse(text).literal: row for text, row in self.rows.items()}, self.columns)
+
+    def value(self, literal: str, column: str) -> float:
+        """A cell; NaN if it is empty. Raises ValueError if the architecture has no row."""
+        if literal not in self.rows:
+            raise ValueError(f"the table has no row of {literal}")
+        return self.rows[literal][self.columns.index(column)]
+
+    def most(self, column: str, *, smallest: bool = False) -> float:
+        """The best value of a column."""
+        place = self.columns.index(column)
+        values = [row[place] for row in self.rows.values() if not math.isnan(row[place])]
+        if not values:
+            raise ValueError(f"column {column!r} is empty")
+        return min(values) if smallest else max(values)
+
+    def why_not(self, architecture: Architecture) -> str | None:
+        """A rule for spaces of which the table has a part alone."""
+        return None if architecture.literal in self.rows else "the table has no row of it"
+
+
+def _number(text: str, path: Path, line: int) -> float:
+    try:
+        return float(text) if text.strip() else math.nan
+    except ValueError as error:
+        raise ValueError(f"{path}, line {line}: {text!r} is no number") from error
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """Looks a trial's result up by its exact literal, in microseconds.
+
+    Args:
+        table: the known results.
+        columns: those that are the result.
+        fidelities: epochs -> the column that stands for the first of `columns` after so many epochs. A trial
+            gets the one of the most epochs that it reaches.
+    """
+
+    table: Table
+    columns: Sequence[str]
+    fidelities: Mapping[int, str] = field(default_factory=dict)
+
+    def __call__(self, trial: Trial, *, seed: int) -> Result:
+        literal = trial.architecture.literal
+        found = {name: self.table.value(literal, name) for name in self.columns}
+        if self.fidelities and trial.epochs is not None:
+            reached = [epochs for epochs in self.fidelities if epochs <= trial.epochs]
+            if not reached:
+                raise ValueError(
+                    f"the table's results begin at {min(self.fidelities)} epochs, not {trial.epochs}"
+                )
+            found[self.columns[0]] = self.table.value(literal, self.fidelities[max(reached)])
+        return found
+
+    def share(self, trial: Trial) -> float:
+        """The part of a full training that a trial takes."""
+        if not self.fidelities or trial.epochs is None:
+            return 1.0
+        return min(1.0, trial.epochs / max(self.fidelities))

@@ -1,0 +1,46 @@
+"""Goal: a number of an evaluation's result that a search improves, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+COSTS = ("params", "macs", "flops", "latency", "energy", "loss", "error", "seconds", "memory")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Improve `metric`: the largest value is best, or the smallest."""
+
+    metric: str
+    smallest: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Goal:
+        """``NAME``, ``NAME:max`` or ``NAME:min``.
+
+        Without a direction small is better for costs (parameters, latency, losses ...), large for all else.
+        Raises ValueError for another direction.
+        """
+        metric, colon, direction = str(text).strip().rpartition(":")
+        if not colon:
+            metric = direction
+            return cls(metric, any(cost in metric.lower() for cost in COSTS))
+        if not metric or direction not in ("min", "max"):
+            raise ValueError(f"objective {text!r} is not NAME, NAME:max or NAME:min, as in latency_ms:min")
+        return cls(metric, direction == "min")
+
+    def __str__(self) -> str:
+        return f"{self.metric}:{'min' if self.smallest else 'max'}"
+
+    def score(self, result: Mapping[str, float]) -> float:
+        """The metric, larger is better. Raises KeyError if the result lacks it."""
+        return -result[self.metric] if self.smallest else result[self.metric]
+
+
+ACCURACY = Goal("valid_accuracy")
+
+
+def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether scores `a` are nowhere worse than `b` and somewhere better (larger is better)."""
+    return all(x >= y for x, y in zip(a, b, strict=True)) and tuple(a) != tuple(b)

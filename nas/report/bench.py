@@ -1,0 +1,99 @@
+"""write(): strategies on a table as a table and a plot: best found so far against evaluations."""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from nas.report.markdown import table_of
+from nas.report.scene import rendered
+from nas.run import replace
+
+# Okabe & Ito's colours, which the colour-blind tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+STYLES = ("-", "--", ":")
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from nas.bench import Bench, Measured
+
+
+def write(folder: Path, on: Bench, found: Sequence[Measured]) -> str:
+    """table.md, curves.png and bench.json; the table as text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = rows(on, found)
+    replace(folder / "table.md", text + "\n")
+    replace(folder / "bench.json", json.dumps([each.to_dict() for each in found], indent=1) + "\n")
+    replace(folder / "curves.png", rendered(picture(on, found), kind="png", dpi=130))
+    return text
+
+
+def rows(on: Bench, found: Sequence[Measured]) -> str:
+    """A line a strategy: mean, deviation, standard error, quartiles."""
+    listed = []
+    for each in found:
+        values = sorted(each.values)
+        n = len(values)
+        listed.append([
+            each.name, f"{each.mean:.3f}", f"{each.std:.3f}",
+            f"{each.std / math.sqrt(n):.3f}", f"{values[n // 4]:.2f}", f"{values[n // 2]:.2f}", f"{values[(3 * n) // 4]:.2f}", f"{each.seconds:.1f}",
+        ])  # fmt: skip
+    heads = ["strategy", f"mean {on.report.metric}", "std", "std error", "25 %", "median", "75 %", "seconds"]
+    return table_of(heads, listed)
+
+
+def picture(on: Bench, found: Sequence[Measured]) -> Figure:
+    """The mean of the best so far, with bands of its standard error (dark) and of the deviation (light)."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(8.0, 4.6), layout="constrained", facecolor="white")
+    axes = drawn.add_subplot()
+    for place, each in enumerate(found):
+        colour, style = COLOURS[place % len(COLOURS)], STYLES[place // len(COLOURS) % len(STYLES)]
+        steps, columns = _columns(on, each)
+        means = [fmean(column) for column in columns]
+        spread = [stdev(column) if len(column) > 1 else 0.0 for column in columns]
+        axes.plot(steps, means, style, color=colour, linewidth=1.5, label=each.name)
+        for width, alpha in ((1.0, 0.08), (1 / math.sqrt(len(each.curves)), 0.25)):
+            low = [mean - width * part for mean, part in zip(means, spread, strict=True)]
+            high = [mean + width * part for mean, part in zip(means, spread, strict=True)]
+            axes.fill_between(steps, low, high, color=colour, alpha=alpha, linewidth=0)
+    best = found[0].best_possible
+    axes.axhline(best, color="#4d4d4d", linewidth=0.8, linestyle=(0, (1, 3)))
+    axes.annotate(
+        f"best of the table, {best:g}", (0.01, best), xycoords=("axes fraction", "data"), va="bottom"
+    )
+    ends = [fmean(column) for each in found for column in _columns(on, each)[1][-1:]]
+    starts = [fmean(column) for each in found for column in _columns(on, each)[1][4:5]]
+    worst, top = (max, min) if on.report.smallest else (min, max)
+    if starts and worst(starts) != best:  # the first evaluations are far off
+        axes.set_ylim(*sorted((worst([*starts, *ends]), top([*ends, best]) + 0.08 * (best - worst(starts)))))
+    axes.set_xlabel("evaluations" if on.cost is None else f"seconds on the simulated clock ({on.cost})")
+    axes.set_ylabel(f"{on.report.metric} of the best by {on.goals[0].metric}")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return drawn
+
+
+def _columns(on: Bench, each: Measured) -> tuple[list[float], list[list[float]]]:
+    """Places on the axis, and the scores of all searches at each."""
+    if on.cost is None:
+        length = min(len(curve.values) for curve in each.curves)
+        return [float(n + 1) for n in range(length)], [
+            [c.values[n] for c in each.curves] for n in range(length)
+        ]
+    end = max(time for curve in each.curves for time in curve.clock)
+    first = max(curve.clock[0] for curve in each.curves)
+    steps = [first + (end - first) * part / 200 for part in range(201)]
+    places = [[bisect_right(curve.clock, step) - 1 for step in steps] for curve in each.curves]
+    columns = [
+        [curve.values[at[n]] for curve, at in zip(each.curves, places, strict=True)]
+        for n in range(len(steps))
+    ]
+    return steps, columns

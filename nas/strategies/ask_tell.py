@@ -1,0 +1,194 @@
+"""AskTell: strategies that propose architectures and learn their results, one trial after the other."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from nas.execution import Result, Trial
+from nas.goal import Goal, dominates
+from nas.run import RunFailed
+from nas.search_space import Architecture
+from nas.strategies.strategy import Report, Strategy, Task
+
+REPLAYS_IN_A_ROW = 100  # so many proposals of known architectures in a row mean that the space is exhausted
+
+
+class AskTell(Strategy):
+    """A black-box strategy: proposes architectures and learns their results.
+
+    A subclass writes `ask`, which changes nothing and draws its randomness from `self.task.seed` and the
+    number; it may extend `begin`, called once before everything else, and `tell`. Results are told in the
+    order of numbers, so that a search that was cut off is taken up by telling them again.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Trial, Result | None]] = []
+        self.replays: set[int] = set()  # numbers of the trials that repeat a known result
+        self.pending: OrderedDict[int, Trial] = OrderedDict()  # asked, not told
+        self.exhausted = False  # whether there seems to be nothing else to propose
+        self._known: dict[tuple[str, int | None], Result] = {}
+        self._networks: dict[str, str] = {}  # an architecture's digest -> its network's
+        self._seen: set[str] = set()
+        self._best: tuple[int, float, Trial] | None = None
+        self._in_a_row = 0  # of the last proposals, those that repeat a known result
+        self._left_known: dict[int, Result | Exception] = {}
+        self.task: Task
+
+    def begin(self) -> None:
+        """Make ready for `self.task`, before anything is told or asked."""
+
+    @abstractmethod
+    def ask(self, number: int) -> Trial | None:
+        """The trial of that number, given what was told so far; None if there is nothing left to propose."""
+
+    def tell(self, trial: Trial, result: Result | None) -> None:
+        """The result of a trial; None if its evaluation failed."""
+        self.told.append((trial, result))
+        if result is None:
+            return
+        self._known[self.identity(trial.architecture), trial.epochs] = result
+        place = (trial.epochs or 0, self.score(result))
+        if self._best is None or place > self._best[:2]:
+            self._best = (*place, trial)
+
+    # --- what subclasses ask ---
+
+    def score(self, result: Result) -> float:
+        """The first goal, larger is better."""
+        return self.task.goals[0].score(result)
+
+    def scores(self, result: Result) -> tuple[float, ...]:
+        """All goals, larger is better."""
+        return tuple(goal.score(result) for goal in self.task.goals)
+
+    def seen(self, architecture: Architecture) -> bool:
+        """Whether the same network was proposed already."""
+        return self.identity(architecture) in self._seen
+
+    def identity(self, architecture: Architecture) -> str:
+        """Equal for architectures whose results are the same: networks up to isomorphism, or literals."""
+        if not self.task.replay:
+            return architecture.literal
+        found = self._networks.get(architecture.digest)
+        if found is None:
+            found = self._networks[architecture.digest] = self.task.space.network_digest(architecture)
+        return found
+
+    def best(self) -> Architecture:
+        if self._best is None:
+            failed = f"; all {len(self.told)} failed" if self.told else ""
+            raise RunFailed(f"no trial has a result{failed}")
+        return self._best[2].architecture
+
+    @property
+    def best_trial(self) -> Trial | None:
+        """The trial with the best result, among those of the most epochs."""
+        return self._best[2] if self._best else None
+
+    def front(self) -> list[tuple[Trial, Result]]:
+        """The trials of the most epochs that no other one dominates, by the first goal from the best on."""
+        most = max((trial.epochs or 0 for trial, result in self.told if result is not None), default=0)
+        there = [(t, r, self.scores(r)) for t, r in self.told if r is not None and (t.epochs or 0) == most]
+        there.sort(key=lambda each: each[2], reverse=True)
+        kept: list[tuple[Trial, Result, tuple[float, ...]]] = []
+        for each in there:  # what dominates it comes before it
+            if not any(dominates(other[2], each[2]) or other[2] == each[2] for other in kept):
+                kept.append(each)
+        return [(trial, result) for trial, result, _ in kept]
+
+    # --- the loop's side ---
+
+    def resume(self, task: Task, past: Iterable[Report], state: dict[str, Any] | None) -> None:
+        self.task = task
+        self.begin()
+        for report in past:
+            assert report.architecture is not None
+            if report.kind == "start":
+                if report.network is not None:
+                    self._networks[report.architecture.digest] = report.network
+                trial = Trial(report.step, report.architecture, report.epochs)
+                known = self._asked(trial)
+                if known is not None:
+                    self._left_known[report.step] = known
+            elif report.kind == "trial":
+                self._left_known.pop(report.step, None)
+                self.tell(self.pending.pop(report.step), None if report.error else report.metrics)
+
+    def _asked(self, trial: Trial) -> Result | None:
+        """Enter a proposal; the result that it repeats, if there is one."""
+        identity = self.identity(trial.architecture)
+        known = self._known.get((identity, trial.epochs)) if self.task.replay else None
+        self._in_a_row = 0 if known is None else self._in_a_row + 1
+        self.exhausted = self._in_a_row >= REPLAYS_IN_A_ROW
+        if known is not None:
+            self.replays.add(trial.number)
+        self._seen.add(identity)
+        self.pending[trial.number] = trial
+        return known
+
+    def reports(self, task: Task) -> Iterator[Report]:
+        assert task.executor is not None
+        number = len(self.told) + len(self.pending)
+        finished = dict(self._left_known)
+        for trial in self.pending.values():
+            if trial.number not in finished:
+                task.executor.submit(trial)
+        while not self.exhausted:
+            while self.pending and len(self.pending) > task.lag:
+                yield self._next(task, finished)
+            if task.trials is not None and number - len(self.replays) >= task.trials:
+                break
+            asked = self.ask(number)
+            if asked is None:
+                self.exhausted = True
+                break
+            known = self._asked(asked)
+            number += 1
+            network = self.identity(asked.architecture) if task.replay else None
+            yield Report(
+                "start", asked.number, architecture=asked.architecture, epochs=asked.epochs, network=network
+            )
+            if known is not None:
+                finished[asked.number] = known
+            else:
+                task.executor.submit(asked)
+        while self.pending:
+            yield self._next(task, finished)
+
+    def _next(self, task: Task, finished: dict[int, Result | Exception]) -> Report:
+        """Wait for one result and tell it: the lowest number if ordered, else whichever is there first."""
+        assert task.executor is not None
+        lowest = next(iter(self.pending))
+        while lowest not in finished and (task.ordered or not finished):
+            done, outcome = next(task.executor.completed())
+            finished[done.number] = outcome
+        number = lowest if task.ordered else next(iter(finished))
+        outcome, trial = finished.pop(number), self.pending.pop(number)
+        error = _why_unusable(outcome, task.goals)
+        result = None if error or isinstance(outcome, Exception) else outcome
+        self.tell(trial, result)
+        return Report(
+            "trial",
+            trial.number,
+            result or {},
+            trial.architecture,
+            epochs=trial.epochs,
+            replayed=number in self.replays,
+            error=error,
+        )
+
+
+def _why_unusable(outcome: Result | Exception, goals: Sequence[Goal]) -> str | None:
+    """Why an evaluation gives no result, or None."""
+    if isinstance(outcome, Exception):
+        return f"{type(outcome).__name__}: {outcome}"
+    for metric in (goal.metric for goal in goals):
+        if metric not in outcome:
+            return f"the result has no {metric!r}, only {sorted(outcome)}"
+        if not math.isfinite(outcome[metric]):
+            return f"{metric} is {outcome[metric]}"
+    return None
