@@ -230,14 +230,8 @@ def described(
     goals = tuple(map(Goal.parse, objectives))
     scored = Goal.parse(report) if report else goals[0]
     levels = dict(map(_level, fidelities))
-    columns = (
-        [goal.metric for goal in goals] + [scored.metric, *levels.values()] + [cost] * (cost is not None)
-    )
-    limits = (
-        Budget.parse(budget if not str(budget).replace(".", "").isdigit() else f"{budget}s")
-        if budget
-        else Budget()
-    )
+    columns = [*(goal.metric for goal in goals), scored.metric, *levels.values(), *([cost] if cost else [])]
+    limits = Budget.parse(budget) if budget else Budget()
     if limits.hours is not None and cost is None:
         raise ValueError(f"a budget of time, {budget}, needs --cost-column: the seconds of an evaluation")
     table = Table.read(path, columns=columns, key=arch_column)

@@ -19,7 +19,7 @@ LAYERS = [
     {"supernet", "recipe", "train"},
     {"execution", "run", "exporters"},
     {"strategies", "evaluators", "subject", "constraints"},
-    {"report", "lint"},
+    {"report", "lint", "bench"},
     {"training", "loop", "config", "entries", "compare"},
     {"artefacts", "api", "inspection", "pruning"},
     {"cli"},

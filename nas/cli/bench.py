@@ -11,34 +11,46 @@ import typer
 from nas.cli import options as o
 from nas.cli.errors import say
 
+TableFile = Annotated[Path, typer.Option("--table", help="CSV of known results, compressed (.csv.gz) or not")]
+Strategies = Annotated[
+    list[str],
+    typer.Option("--strategy", help="NAME | file.py:name, perhaps ?argument=value&...; repeatable"),
+]
+Report = Annotated[
+    str | None, typer.Option(help="column that scores the best by objective (default: the objective)")
+]
+Space = Annotated[
+    str | None, typer.Option(help="space of the architectures (default: the first that reads them)")
+]
+Column = Annotated[str, typer.Option(help="column of the literals")]
+Trials = Annotated[int | None, typer.Option(min=1, help="evaluations a search (default 100)")]
+Seeds = Annotated[int, typer.Option(min=1, help="searches a strategy")]
+Fidelities = Annotated[
+    list[str] | None,
+    typer.Option("--fidelity", help="EPOCHS=COLUMN: the objective after fewer epochs; repeatable"),
+]
+Cost = Annotated[str | None, typer.Option(help="column of an evaluation's seconds, for a simulated clock")]
+Budget = Annotated[str | None, typer.Option(help="time on the simulated clock, as in 12000s or 3h")]
+Workers = Annotated[int, typer.Option(min=1, help="simulated workers")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="processes here (default: the cores)")]
+Out = Annotated[Path | None, typer.Option(help="folder for table and plot (default: a new one)")]
+
 
 def command(
-    table: Annotated[Path, typer.Option(help="CSV file of known results, compressed (.csv.gz) or not")],
-    strategy: Annotated[
-        list[str], typer.Option(help="NAME | file.py:name, perhaps ?argument=value&...; repeatable")
-    ],
+    table: TableFile,
+    strategy: Strategies,
     objective: o.Objectives = None,
-    report: Annotated[
-        str | None, typer.Option(help="column that scores the best by objective (default: the objective)")
-    ] = None,
-    space: Annotated[
-        str | None, typer.Option(help="space of the architectures (default: the first that reads them)")
-    ] = None,
-    arch_column: Annotated[str, typer.Option(help="column of the literals")] = "arch",
-    trials: Annotated[int | None, typer.Option(min=1, help="evaluations a search (default 100)")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="searches a strategy")] = 20,
-    fidelity: Annotated[
-        list[str] | None, typer.Option(help="EPOCHS=COLUMN: the objective after fewer epochs; repeatable")
-    ] = None,
-    cost_column: Annotated[
-        str | None, typer.Option(help="column of seconds that an evaluation takes, for a simulated clock")
-    ] = None,
-    budget: Annotated[
-        str | None, typer.Option(help="time on the simulated clock, as in 12000s or 3h")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="simulated workers")] = 1,
-    jobs: Annotated[int | None, typer.Option(min=1, help="processes here (default: the cores)")] = None,
-    out: Annotated[Path | None, typer.Option(help="folder for table and plot (default: a new one)")] = None,
+    report: Report = None,
+    space: Space = None,
+    arch_column: Column = "arch",
+    trials: Trials = None,
+    seeds: Seeds = 20,
+    fidelity: Fidelities = None,
+    cost_column: Cost = None,
+    budget: Budget = None,
+    workers: Workers = 1,
+    jobs: Jobs = None,
+    out: Out = None,
     config: o.Config = None,
     set_: o.Set = None,
     seed: o.Seed = None,

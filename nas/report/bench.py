@@ -40,10 +40,10 @@ def rows(on: Bench, found: Sequence[Measured]) -> str:
     for each in found:
         values = sorted(each.values)
         n = len(values)
-        listed.append([
-            each.name, f"{each.mean:.3f}", f"{each.std:.3f}",
-            f"{each.std / math.sqrt(n):.3f}", f"{values[n // 4]:.2f}", f"{values[n // 2]:.2f}", f"{values[(3 * n) // 4]:.2f}", f"{each.seconds:.1f}",
-        ])  # fmt: skip
+        error = each.std / math.sqrt(n)
+        quartiles = [f"{values[n * part // 4]:.2f}" for part in (1, 2, 3)]
+        figures = [f"{number:.3f}" for number in (each.mean, each.std, error)]
+        listed.append([each.name, *figures, *quartiles, f"{each.seconds:.1f}"])
     heads = ["strategy", f"mean {on.report.metric}", "std", "std error", "25 %", "median", "75 %", "seconds"]
     return table_of(heads, listed)
 
