@@ -239,7 +239,7 @@ def _recipe(check: _Check, base: Layer, given: Layer) -> dict[str, Any]:
 
 def _augment(check: _Check, *layers: Any) -> dict[str, Any]:
     """The section ``data.augment``: keys and values, or false for none."""
-    from nas.data.batches import Augment
+    from nas.augment import Augment
 
     merged: dict[str, Any] = {}
     for layer in layers:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from nas import hand_designed
+from nas.augment import Augment
 from nas.budget import Budget
 from nas.constraints import constrained, parted
 from nas.counting import Cost, cost
 from nas.data import Dataset
-from nas.data.batches import Augment, Examples
+from nas.data.batches import Examples
 from nas.evaluators import EVALUATORS, Objective
 from nas.execution import EXECUTORS, Executor
 from nas.goal import Goal

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.data.batches import Augment, Batches
+from nas.augment import Augment
+from nas.data.batches import Batches
 from nas.data.dataset import Split
 from nas.data.mixing import Mix, mixes
 from nas.recipe import Recipe

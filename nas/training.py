@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from nas.augment import Augment
 from nas.counting import Cost, cost
 from nas.data import Dataset, load
-from nas.data.batches import Augment
 from nas.documents import read_yaml
 from nas.recipe import Recipe
 from nas.run import Run, environment, load_tensors

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "nas").rglob("*.py"))
 LAYERS = [
     {"registry", "seeding", "budget", "documents", "interruption", "goal"},
-    {"graph", "isomorphism", "signature"},
+    {"graph", "isomorphism", "signature", "recipe", "augment"},
     {"search_space", "primitives", "hand_designed"},
     {"network", "counting", "data"},
-    {"supernet", "recipe", "train"},
+    {"supernet", "train"},
     {"execution", "run", "exporters"},
     {"strategies", "evaluators", "subject", "constraints"},
     {"report", "lint", "bench"},
@@ -35,6 +35,8 @@ NO_TORCH = (
     "graph",
     "isomorphism",
     "signature",
+    "recipe",
+    "augment",
     "search_space",
     "hand_designed",
 )

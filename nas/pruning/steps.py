@@ -16,8 +16,9 @@ from typing import Any
 
 from torch import nn
 
+from nas.augment import Augment
 from nas.data import Dataset
-from nas.data.batches import Augment, Batches
+from nas.data.batches import Batches
 from nas.documents import read_yaml
 from nas.loop import Watcher
 from nas.pruning.curve import picture, table
