@@ -59,8 +59,8 @@ def crowding(points: Sequence[Scores]) -> list[float]:
     for goal in range(len(points[0]) if points else 0):
         order = sorted(range(len(points)), key=lambda i: points[i][goal])
         extent = points[order[-1]][goal] - points[order[0]][goal]
-        found[order[0]] = found[order[-1]] = math.inf
         if extent > 0:
+            found[order[0]] = found[order[-1]] = math.inf
             for before, i, after in zip(order, order[1:], order[2:], strict=False):
                 found[i] += (points[after][goal] - points[before][goal]) / extent
     return found
