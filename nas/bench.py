@@ -25,9 +25,12 @@ from nas.goal import Goal
 from nas.registry import absolute, label
 from nas.search_space import SPACES, SearchSpace
 from nas.search_space import space as space_at
+from nas.search_space.listed import Listed
 from nas.seeding import derive
 from nas.signature import bind, parameters
 from nas.strategies import STRATEGIES, AskTell, Task
+
+RARE = 0.02  # of a space: a table that has less of it is a list of members rather than a rule on draws
 
 
 @dataclass(frozen=True)
@@ -237,10 +240,9 @@ def described(
     table = Table.read(path, columns=columns, key=arch_column)
     made = _space(table, space)
     table = table.of(made)
-    complete = made.size == len(table.rows)
     return Bench(
         table,
-        made if complete else made.limited(table.why_not),
+        _covered(made, table),
         goals,
         scored,
         trials=trials or limits.trials or (None if limits.hours is not None else 100),
@@ -249,6 +251,15 @@ def described(
         seconds=None if limits.hours is None else 3600 * limits.hours,
         workers=workers,
     )
+
+
+def _covered(made: SearchSpace, table: Table) -> SearchSpace:
+    """The part of a space that the table has."""
+    if made.size == len(table.rows):
+        return made
+    if len(table.rows) > RARE * made.size:
+        return made.limited(table.why_not)
+    return Listed.of(made, map(made.parse, table.rows))
 
 
 def _level(text: str) -> tuple[int, str]:

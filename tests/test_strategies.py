@@ -1,4 +1,4 @@
-"""Laws over every registered black-box strategy: budget, legal proposals, kill and resume, not below random."""
+"""Laws over the black-box strategies: budget, legal proposals, kill and resume, no worse than random."""
 
 from __future__ import annotations
 
