@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,38 +31,37 @@ class Table:
     columns: Sequence[str]
 
     @classmethod
-    def read(cls, path: Path, *, columns: Sequence[str], key: str = "arch") -> Table:
+    def read(
+        cls, path: Path, *, columns: Sequence[str], key: str = "arch", join: Sequence[Path] = ()
+    ) -> Table:
         """Some columns of a CSV file, compressed (.gz) or not; `key` is the one of the literals.
 
+        `join`: files of further columns, each with one column of the first file's that tells its rows apart.
         Raises ValueError for a file that is missing or no table, an unknown column, a cell that is no number.
         """
-        if not path.is_file():
-            raise ValueError(f"no table at {path}: --table takes a CSV file, compressed (.csv.gz) or not")
-        rows: dict[str, tuple[float, ...]] = {}
         wanted = list(dict.fromkeys(columns))
-        try:
-            with (
-                gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file
-            ):
-                lines = csv.reader(file)
-                head = next(lines, [])
-                for name in (key, *wanted):
-                    if name not in head:
-                        raise ValueError(f"{path}: " + unknown("column", name, head))
-                place, places = head.index(key), [head.index(name) for name in wanted]
-                for number, line in enumerate(lines, 2):
-                    if len(line) != len(head):
-                        raise ValueError(
-                            f"{path}, line {number}: {len(line)} cells under {len(head)} columns"
-                        )
-                    if line[place] in rows:
-                        raise ValueError(f"{path}, line {number}: {line[place]} has a row already")
-                    rows[line[place]] = tuple(_number(line[i], path, number) for i in places)
-        except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
-            raise ValueError(f"{path} is no table: {error}") from error
-        if not rows:
-            raise ValueError(f"{path} has no rows")
-        return cls(rows, tuple(wanted))
+        heads = {each: next(_cells(each))[1] for each in (path, *join)}
+        owner = {name: each for each in reversed(heads) for name in heads[each]}  # the first file's counts
+        where = str(path) if not join else " and ".join(map(str, heads))
+        for name in wanted:
+            if name not in owner:
+                raise ValueError(f"{where}: " + unknown("column", name, owner))
+        there = [name for name in wanted if owner[name] == path]
+        shared = {each: _shared(heads[path], heads[each], key, each) for each in join}
+        found = _columns(path, key, [*there, *shared.values()])
+        rows: dict[str, dict[str, float]] = {
+            literal: {name: _number(cells[i], path, line) for i, name in enumerate(there)}
+            for literal, (line, cells) in found.items()
+        }
+        for place, each in enumerate(join, len(there)):
+            names = [name for name in wanted if owner[name] == each]
+            other = _columns(each, shared[each], names)
+            for literal, (_, cells) in found.items():
+                line, more = other.get(cells[place], (0, [""] * len(names)))  # no row there: no results
+                rows[literal] |= {
+                    name: _number(cell, each, line) for name, cell in zip(names, more, strict=True)
+                }
+        return cls({k: tuple(row[name] for name in wanted) for k, row in rows.items()}, tuple(wanted))
 
     def of(self, space: SearchSpace) -> Table:
         """The same under the space's own literals, where the file has another notation of its literature.
@@ -91,6 +90,55 @@ class Table:
     def why_not(self, architecture: Architecture) -> str | None:
         """A rule for spaces of which the table has a part alone."""
         return None if architecture.literal in self.rows else "the table has no row of it"
+
+
+def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a CSV file with their numbers, first the head.
+
+    Raises ValueError for a file that is missing or no table, and lines of another length than the head's.
+    """
+    if not path.is_file():
+        raise ValueError(f"no table at {path}: --table takes a CSV file, compressed (.csv.gz) or not")
+    try:
+        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file:
+            lines = csv.reader(file)
+            head = next(lines, [])
+            yield 1, head
+            for number, line in enumerate(lines, 2):
+                if len(line) != len(head):
+                    raise ValueError(f"{path}, line {number}: {len(line)} cells under {len(head)} columns")
+                yield number, line
+    except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
+        raise ValueError(f"{path} is no table: {error}") from error
+
+
+def _columns(path: Path, key: str, names: Sequence[str]) -> dict[str, tuple[int, list[str]]]:
+    """What stands in the column `key` -> line number, and the cells of other columns.
+
+    Raises ValueError for an unknown column, a key that comes twice, and a table without rows.
+    """
+    lines = _cells(path)
+    _, head = next(lines)
+    for name in (key, *names):
+        if name not in head:
+            raise ValueError(f"{path}: " + unknown("column", name, head))
+    place, places = head.index(key), [head.index(name) for name in names]
+    rows: dict[str, tuple[int, list[str]]] = {}
+    for number, line in lines:
+        if line[place] in rows:
+            raise ValueError(f"{path}, line {number}: {line[place]} has a row already")
+        rows[line[place]] = number, [line[i] for i in places]
+    if not rows:
+        raise ValueError(f"{path} has no rows")
+    return rows
+
+
+def _shared(head: Sequence[str], other: Sequence[str], key: str, path: Path) -> str:
+    """The column by which a file is joined: that of the literals, or the first that both have."""
+    common = [name for name in (key, *head) if name in head and name in other]
+    if not common:
+        raise ValueError(f"{path} shares no column with the table, whose columns are {', '.join(head)}")
+    return common[0]
 
 
 def _number(text: str, path: Path, line: int) -> float:
