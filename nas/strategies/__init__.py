@@ -1,10 +1,13 @@
 """Strategies: how the next architecture, or the mixing weights, are chosen."""
 
 from nas.execution import Executor, Trial
+from nas.strategies.asha import Asha
 from nas.strategies.ask_tell import AskTell
+from nas.strategies.bohb import Bohb
 from nas.strategies.darts import Darts
 from nas.strategies.evolution import Evolution, RegularizedEvolution
 from nas.strategies.exhaustive import Exhaustive
+from nas.strategies.hyperband import Hyperband
 from nas.strategies.local_search import LocalSearch
 from nas.strategies.pareto_evolution import ParetoEvolution
 from nas.strategies.random_search import RandomSearch
@@ -17,6 +20,22 @@ from nas.strategies.strategy import (
 )
 
 __all__ = [
-    "STRATEGIES", "AskTell", "Darts", "Executor", "OneShot", "ParetoEvolution", "RandomSearch", "Report",
-    "Strategy", "Task", "Trial",
+    "STRATEGIES",
+    "Asha",
+    "AskTell",
+    "Bohb",
+    "Darts",
+    "Evolution",
+    "Executor",
+    "Exhaustive",
+    "Hyperband",
+    "LocalSearch",
+    "OneShot",
+    "ParetoEvolution",
+    "RandomSearch",
+    "RegularizedEvolution",
+    "Report",
+    "Strategy",
+    "Task",
+    "Trial",
 ]  # fmt: skip

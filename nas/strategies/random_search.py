@@ -4,11 +4,13 @@ search).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import Field
 
 from nas.execution import Trial
+from nas.search_space import Architecture
 from nas.seeding import generator
 from nas.strategies.ask_tell import AskTell
 from nas.strategies.strategy import STRATEGIES
@@ -30,9 +32,13 @@ class RandomSearch(AskTell):
 
     def ask(self, number: int) -> Trial:
         rng = generator(self.task.seed, "ask", number)
-        architecture = self.task.space.sample(rng)
-        for _ in range(ATTEMPTS):
-            if not self.seen(architecture):
-                break
-            architecture = self.task.space.sample(rng)
-        return Trial(number, architecture, self.epochs)
+        return Trial(number, unseen(self, lambda: self.task.space.sample(rng)), self.epochs)
+
+
+def unseen(strategy: AskTell, draw: Callable[[], Architecture]) -> Architecture:
+    """The first of `ATTEMPTS` draws that was not proposed before; if all were, the last."""
+    for _ in range(ATTEMPTS):
+        drawn = draw()
+        if not strategy.seen(drawn):
+            break
+    return drawn

@@ -1,0 +1,97 @@
+"""Exhaustive search: every architecture of a space, one after the other."""
+
+from __future__ import annotations
+
+from math import comb
+from typing import Annotated
+
+from pydantic import Field
+
+from nas.execution import Result, Trial
+from nas.graph import Option, Value
+from nas.search_space import Architecture, SearchSpace
+from nas.search_space.decision import Decision
+from nas.strategies.ask_tell import AskTell
+from nas.strategies.strategy import STRATEGIES
+
+
+@STRATEGIES.register("exhaustive", budget="1000trials")
+class Exhaustive(AskTell):
+    """Exhaustive search: every network of the space once, in a fixed order
+
+    The last decision changes fastest. Illegal architectures are skipped, and those that are a network which
+    was proposed before.
+
+    Args:
+        epochs: of training for each candidate.
+    """
+
+    def __init__(self, epochs: Annotated[int, Field(ge=1)] = 5) -> None:
+        super().__init__()
+        self.epochs = epochs
+        self._last = -1  # the place of the last architecture that was told
+
+    def ask(self, number: int) -> Trial | None:
+        space = self.task.space
+        waiting = [rank(space, trial.architecture) for trial in self.pending.values()]
+        place, size = max([self._last, *waiting]) + 1, space.size
+        while place < size:
+            architecture = at(space, place)
+            if space.why_not(architecture) is None and not self.seen(architecture):
+                return Trial(number, architecture, self.epochs)
+            place += 1
+        return None
+
+    def tell(self, trial: Trial, result: Result | None) -> None:
+        super().tell(trial, result)
+        self._last = max(self._last, rank(self.task.space, trial.architecture))
+
+
+def at(space: SearchSpace, place: int) -> Architecture:
+    """The architecture at a place of 0 .. ``space.size - 1``, legal or not."""
+    choices: dict[str, Value] = {}
+    for decision in reversed(space.decisions):
+        place, own = divmod(place, decision.size)
+        choices[decision.name] = value_at(decision, own)
+    return space.architecture(choices)
+
+
+def rank(space: SearchSpace, architecture: Architecture) -> int:
+    """The place of an architecture: ``at(space, rank(space, a)) == a``."""
+    place = 0
+    for decision in space.decisions:
+        place = place * decision.size + rank_of(decision, architecture.choices[decision.name])
+    return place
+
+
+def value_at(decision: Decision, place: int) -> Value:
+    """``decision.values()[place]``, without making them all."""
+    legal, keep = decision.legal, decision.keep
+    place, digits = divmod(place, len(legal) ** keep)
+    rows: list[int] = []
+    for row in range(decision.rows):
+        beginning = comb(decision.rows - row - 1, keep - len(rows) - 1) if len(rows) < keep else 0
+        if place < beginning:
+            rows.append(row)
+        else:
+            place -= beginning
+    options: list[Option] = []
+    for _ in rows:
+        digits, digit = divmod(digits, len(legal))
+        options.append(legal[digit])
+    return tuple(zip(rows, reversed(options), strict=True))
+
+
+def rank_of(decision: Decision, value: Value) -> int:
+    """The place of a value: ``value_at(decision, rank_of(decision, value)) == value``."""
+    legal, keep = decision.legal, decision.keep
+    kept = dict(value)
+    place, found = 0, 0
+    for row in range(max(kept) + 1):
+        if row in kept:
+            found += 1
+        else:
+            place += comb(decision.rows - row - 1, keep - found - 1)
+    for _, option in value:
+        place = place * len(legal) + legal.index(option)
+    return place
