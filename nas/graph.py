@@ -10,6 +10,7 @@ are removed, unless the graph keeps them (`keep_dead`: NAS-Bench-201 builds and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -218,28 +219,38 @@ class Graph:
         node whose inputs are there matters.)
         """
         picked = {name: dict(value) for name, value in choices.items()}
-        closed = {node.name for node in self.nodes if _closed(node, picked)}
+        kinds, program, watched = self._program
+        closed = [_closed(node, picked) for node in kinds]
         present: set[str] = set()
-        able: list[Node] = []  # the nodes whose inputs are there
+        able: list[tuple[str, int]] = []  # the nodes whose inputs are there
+        for name, inputs, join, kind in program:
+            if not inputs or (not present.isdisjoint(inputs) if join else present.issuperset(inputs)):
+                able.append((name, kind))
+                if not closed[kind]:
+                    present.add(name)
+        needed = {self.output, *self.auxiliary, *watched}
+        for name, inputs, _, kind in reversed(program):
+            if name in needed and not closed[kind]:
+                needed.update(inputs)
+        matter = {kind for name, kind in able if self.keep_dead or name in needed}
+        return frozenset((hole.decision, hole.row) for kind in matter for hole in _asked(kinds[kind], picked))
+
+    @cached_property
+    def _program(self) -> tuple[list[Node], list[tuple[str, tuple[str, ...], bool, int]], list[str]]:
+        """What `active` looks at, which is the same for all choices.
+
+        One node of each kind (nodes that ask the same holes in the same places); of every node its name,
+        inputs, whether it is a join, and its kind; the nodes that read what a loose concat may take.
+        """
+        kinds: dict[object, tuple[int, Node]] = {}
+        program: list[tuple[str, tuple[str, ...], bool, int]] = []
         for node in self.nodes:
-            gather = any if node.op in JOINS else all
-            if not node.inputs or gather(name in present for name in node.inputs):
-                able.append(node)
-                if node.name not in closed:
-                    present.add(node.name)
-        watched = {name for node in self.nodes if node.loose for name in node.inputs}
-        needed = {self.output, *self.auxiliary}
-        for node in reversed(self.nodes):
-            if watched and not watched.isdisjoint(node.inputs):
-                needed.add(node.name)
-            if node.name in needed and node.name not in closed:
-                needed.update(node.inputs)
-        return frozenset(
-            (hole.decision, hole.row)
-            for node in able
-            if self.keep_dead or node.name in needed
-            for hole in _asked(node, picked)
-        )
+            op = node.op if isinstance(node.op, Hole) or node.op == "none" else ""
+            kind, _ = kinds.setdefault((op, node.when, tuple(node.holes())), (len(kinds), node))
+            program.append((node.name, node.inputs, node.op in JOINS, kind))
+        loose = {name for node in self.nodes if node.loose for name in node.inputs}
+        watched = [node.name for node in self.nodes if not loose.isdisjoint(node.inputs)]
+        return [node for _, node in kinds.values()], program, watched
 
     def digest(self) -> str:
         """A digest of a filled graph, equal for graphs that are the same network up to isomorphism."""
