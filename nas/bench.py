@@ -68,12 +68,20 @@ class Bench:
             raise ValueError(
                 f"strategy {strategy} trains a supernet and evaluates no architecture: no use for a table"
             )
-        own: dict[str, Any] = {}
-        if self.fidelities:
-            least, most = min(self.fidelities), max(self.fidelities)
-            own = {"epochs": most, "min_epochs": least, "max_epochs": most}
-        own = {key: value for key, value in own.items() if key in parameters(found)}
+        known = parameters(found)
+        own = {key: value for key, value in self._levels(known).items() if key in known}
+        if "min_epochs" in given or "max_epochs" in given:  # its own levels
+            own = {key: value for key, value in own.items() if key == "epochs"}
         return bind(found, {**own, **given}, where=f"strategy {label(strategy)}")
+
+    def _levels(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        """The table's lengths of training as arguments; steps no finer than the table's."""
+        if not self.fidelities:
+            return {"min_epochs": 1, "max_epochs": 1}
+        least, most = min(self.fidelities), max(self.fidelities)
+        step = (most / least) ** (1 / max(1, len(self.fidelities) - 1))
+        finer = {"eta": step} if step > known.get("eta", step) else {}
+        return {"epochs": most, "min_epochs": least, "max_epochs": most, **finer}
 
     def run(self, strategy: str, arguments: Mapping[str, Any], *, seed: int) -> Curve:
         """One search."""
