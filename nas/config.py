@@ -23,7 +23,8 @@ from nas.data import DATA, defaults
 from nas.goal import ACCURACY, Goal
 from nas.recipe import Recipe, pruned, recipe, recipe_for
 from nas.registry import absolute, unknown
-from nas.search_space.address import split, structure
+from nas.search_space.address import split, structure, tuned, written
+from nas.search_space.joint import addressed, why_unsuitable
 from nas.search_space.space import SPACES
 from nas.signature import Errors, bind, parameters
 
@@ -138,6 +139,7 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
 
     check = _Check()
     given = _known(check, merge(*layers), ("command", "recipe", "budget", *SECTIONS, *parameters(settings)))
+    given["space"] = addressed(given.get("space", {}), NAMED["space"], check.errors)
     data, base, recipe_name = _data(check, given, foreign_data)
     sections = ("space", "strategy", "evaluator", "executor")
     named = [str(given.get(section, {}).get("name", NAMED[section])) for section in sections]
@@ -171,6 +173,7 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
         "search": _search(check, given.get("search", {})),
         **_settings(check, given, base),
     }
+    check.errors += [] if check.errors else why_unsuitable(space_name, resolved["train"], data["augment"])
     check.done()
     workers = resolved["executor"].get("workers", 1)
     if resolved["search"]["lag"] is None:
@@ -337,7 +340,7 @@ def _both_scales(
                 f"network.{name} = {network[name]!r} makes other decisions than space.{name} = {value!r}: "
                 "what is found would not fit; leave it out"
             )
-    return {"name": key, **own, **_limits(check, bounds)}, network
+    return {"name": written(key, tuned(address)), **own, **_limits(check, bounds)}, network
 
 
 def _limits(check: _Check, given: Layer) -> dict[str, Any]:

@@ -23,10 +23,13 @@ from nas.data import Dataset
 from nas.data.batches import Examples
 from nas.evaluators import EVALUATORS, Objective
 from nas.execution import EXECUTORS, Executor
-from nas.goal import Goal
+from nas.front import RunFront
+from nas.goal import goals_of
 from nas.recipe import Recipe
+from nas.result import document
 from nas.run import Run, RunFailed, environment
 from nas.search_space import Architecture, SearchSpace, space
+from nas.search_space.joint import with_choices
 from nas.seeding import derive, generator
 from nas.strategies import STRATEGIES, AskTell, OneShot, Report, Strategy, Task
 from nas.subject import Subject, from_config
@@ -67,7 +70,10 @@ class Search:
         self.strategy = _strategy(self.config)
         self.budget = Budget.parse(self.config["budget"])
         self.seed: int = self.config["seed"]
-        self.goals = tuple(map(Goal.parse, self.config["search"]["objective"]))
+        self.goals = goals_of(self.config)
+        self.front = RunFront(
+            self.goals, lambda event: self._described(self.space.parse(event["literal"]), event["metrics"])
+        )
         self.latest: Architecture | None = None
 
     # --- the search itself ----------------------------------------------------------------------------------
@@ -121,6 +127,8 @@ class Search:
             self.run.log("resume")
         past = [event for event in self.run.events() if event["kind"] in ("start", "trial", "epoch")]
         self.strategy.resume(task, [self._report(event) for event in past], state)
+        self.front.read(past)
+        self.front.save(self.run.folder)
         return past
 
     def _report(self, event: Mapping[str, Any]) -> Report:
@@ -146,8 +154,11 @@ class Search:
         if isinstance(self.strategy, OneShot):
             self.run.save(self.strategy.state())
             self._save_best(architecture, report.metrics)
-        elif report.kind == "trial" and self._is_best(report.step):
-            self._save_best(architecture, report.metrics)
+        elif report.kind == "trial":
+            if self._is_best(report.step):
+                self._save_best(architecture, report.metrics)
+            if self.front.tell(event):
+                self.front.save(self.run.folder)
         return event
 
     def _is_best(self, number: int) -> bool:
@@ -155,14 +166,12 @@ class Search:
         return best is not None and best.number == number
 
     def _save_best(self, architecture: Architecture, metrics: Mapping[str, float]) -> None:
+        self.run.save_best(self._described(architecture, metrics))
+
+    def _described(self, architecture: Architecture, metrics: Mapping[str, float]) -> Config:
         figures = self.figures(architecture)
-        content = {
-            **architecture.to_dict(),
-            "params": figures.params,
-            "macs": figures.macs,
-            "metrics": dict(metrics),
-        }
-        self.run.save_best(content)
+        sizes = {"params": figures.params, "macs": figures.macs}
+        return {**architecture.to_dict(), **sizes, "metrics": dict(metrics)}
 
     def figures(self, architecture: Architecture) -> Cost:
         """The cost of the network that an architecture gives, at the network's scale."""
@@ -270,7 +279,9 @@ class Search:
             key: self.config[key] for key in ("recipe", "data", "train", "device", "deterministic", "threads")
         }
         scale = {} if subject.architecture is None else dict(self.config["network"])
-        config = {"command": "train", "what": subject.to_config(), **shared, "network": scale}
+        chosen = subject.architecture.recipe if subject.architecture else {}
+        config = with_choices({"command": "train", "what": subject.to_config(), **shared}, chosen)
+        config["network"] = scale
         config["seed"] = derive(self.seed, "control", seed) % 2**31
         folder = self.run.folder / "controls" / name
         train = self.config["train"]
@@ -284,6 +295,7 @@ class Search:
             name=name,
             group=group,
             **literal,
+            **({"recipe": dict(chosen)} if chosen else {}),
             params=result["params"],
             macs=result["macs"],
             metrics={"test_accuracy": result["accuracy"], "test_loss": result["loss"]},
@@ -351,7 +363,8 @@ def proceed(
     same_data(run, data)
     search = Search(run, config, data, objective, watcher or Watcher())
     if finished:
-        return _result(run, search, finished[-1])
+        search.front.read(run.events())
+        return document(run, finished[-1], space=search.space, front=search.front)
     with settled(config):
         search.board = replay(run.events(), run.folder / "tensorboard", space=search.space, config=config)
         try:
@@ -365,27 +378,4 @@ def proceed(
             search.tell(final)
         finally:
             search.board.close()
-    return _result(run, search, final)
-
-
-def _result(run: Run, search: Search, final: Mapping[str, Any]) -> dict[str, Any]:
-    events = run.events()
-    selected = [event for event in events if event["kind"] == "selected"][-1]
-    trials = sum(1 for event in events if event["kind"] == "trial" and not event.get("replayed"))
-    on_gpu = str(run.config["device"]).startswith("cuda")
-    return {
-        "run": str(run.folder),
-        "space": search.space.name,
-        "strategy": run.config["strategy"]["name"],
-        "best": selected["literal"],
-        "params": selected["params"],
-        "macs": selected["macs"],
-        "metrics": final["metrics"],
-        "controls": final["controls"],
-        "cost": {
-            "seconds": final["seconds"],
-            "gpu_hours": final["seconds"] / 3600 if on_gpu else 0.0,
-            "trials": trials,
-            "replays": sum(1 for event in events if event["kind"] == "trial" and event.get("replayed")),
-        },
-    }
+    return document(run, final, space=search.space, front=search.front)

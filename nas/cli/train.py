@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.cli import options as o
 from nas.cli.errors import at_work, say
+
+if TYPE_CHECKING:
+    from nas.subject import Subject
 
 
 def command(
@@ -29,8 +33,8 @@ def command(
 
     subject = identify(what)
     given = o.layers(config, set_, data=data, data_dir=data_dir, recipe=recipe, seed=seed, device=device)
-    layers = [_of_run(subject.run, data, recipe), *given] if subject.run else given
-    resolved = resolve_training(layers, subject.to_config(), scale=subject.scale)
+    layers = _below(subject, data, recipe)
+    resolved = resolve_training([*layers, *given], subject.to_config(), scale=subject.scale)
     from nas.loop import begin
     from nas.train import available
     from nas.training import load_data
@@ -42,11 +46,27 @@ def command(
         finish(opened, examples, quiet=quiet, as_json=json)
 
 
-def _of_run(folder: Path, data: str | None, recipe: str | None) -> dict[str, Any]:
+def _below(subject: Subject, data: str | None, recipe: str | None) -> list[dict[str, Any]]:
+    """The layers under what the user sets: what the architecture chose of the recipe, and its run's settings.
+
+    The settings of a training have these choices in them, or what was set by hand in their place.
+    """
+    from nas.search_space.joint import applied
+
+    chosen = subject.architecture.recipe if subject.architecture else {}
+    train, augment = applied(chosen, train={}, augment={})
+    own = {"train": train, "data": {"augment": augment}} if chosen else {}
+    return [own, _of_run(subject.run, data, recipe, chosen)] if subject.run else [own]
+
+
+def _of_run(folder: Path, data: str | None, recipe: str | None, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """What a run decided about data and training, for a network that comes from it."""
     from nas.documents import read_yaml
+    from nas.search_space.joint import with_choices
 
     config = read_yaml(folder / "config.yaml")
+    if config["command"] == "search":
+        config = with_choices(config, chosen)
     keep: tuple[str, ...] = ("seed", "device", "deterministic", "threads")
     keep += () if data else ("data",)
     keep += () if data or recipe else ("recipe", "train")

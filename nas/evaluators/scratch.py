@@ -6,50 +6,68 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nas.counting import cost
+from nas.augment import Augment
+from nas.counting import cost, latency
 from nas.data.batches import Examples
 from nas.execution import Evaluator, Result, Trial
 from nas.network import Network
 from nas.recipe import Recipe
 from nas.registry import Registry
 from nas.search_space import SearchSpace
+from nas.search_space.joint import applied
 from nas.seeding import derive, randomness
 from nas.train import accuracy, fit
 
 EVALUATORS: Registry[Callable[..., Evaluator]] = Registry("evaluator")
+LATENCY = "latency_ms"
+METRICS = ("valid_accuracy", "valid_loss", "train_loss", "params", "macs", LATENCY)
 
 
-@EVALUATORS.register("scratch")
+@EVALUATORS.register("scratch", metrics=METRICS)
 @dataclass(frozen=True)
 class Scratch:
-    """Trains from scratch with the run's recipe, for the trial's epochs; accuracy on the validation part"""
+    """Trains from scratch with the run's recipe, for the trial's epochs; accuracy on the validation part
+
+    Where settings of the recipe are decisions of the space, an architecture's own go before the run's.
+    Parameters, multiply-adds and latency are those of the candidate as it is trained here, at the space's
+    scale, not of the network that the search gives in the end.
+
+    Args:
+        latency: measure the milliseconds of one forward pass of one example, too. A time differs from
+            measurement to measurement, and with what else the machine does.
+    """
 
     space: SearchSpace
     examples: Examples
     recipe: Recipe
     device: str = "cpu"
+    latency: bool = False
 
     def __call__(self, trial: Trial, *, seed: int) -> Result:
         graph = self.space.fill(trial.architecture)
         with randomness(seed, "network"):
             network = Network(graph)
-        recipe = replace(self.recipe, early_stop=0)
+        given, own = self.examples, trial.architecture.recipe
+        drawn = vars(given.augment or Augment())
+        train, drawn = applied(own, train=vars(self.recipe), augment=drawn)
+        recipe, augment = replace(Recipe(**train), early_stop=0), Augment(**drawn)
         if trial.epochs:
             recipe = replace(recipe, epochs=trial.epochs, seconds=0.0)
-        given = self.examples
         common: dict[str, Any] = {"mean": given.mean, "std": given.std, "device": self.device}
         metrics: dict[str, float] = {}
-        training = {"recipe": recipe, "augment": given.augment, "seed": derive(seed, "fit"), **common}
+        training = {"recipe": recipe, "augment": augment, "seed": derive(seed, "fit"), **common}
         if recipe.schedule == "plateau":
             training["valid"] = given.valid
         for epoch in fit(network, given.train, **training):
             metrics = epoch.metrics
         checked = accuracy(network, given.valid, **common)
         figures = cost(graph)
+        timed = {LATENCY: latency(network.eval(), input=graph.input)} if self.latency else {}
         return {
             "valid_accuracy": checked["accuracy"],
             "valid_loss": checked["loss"],
             "train_loss": metrics["train_loss"],
             "params": figures.params,
             "macs": figures.macs,
+            **timed,
         }

@@ -37,14 +37,15 @@ def outline(space: SearchSpace, architecture: Architecture) -> Outline:
     place = {unit.name: i for i, unit in enumerate(found)}
     items = [_item(unit, network, costs, place) for unit in found]
     cells += insides(_blocks(found, items, costs))
-    return Outline(_title(space.name), tuple(told_once(folded(items))), tuple(cells))
+    return Outline(_title(space.name, architecture), tuple(told_once(folded(items))), tuple(cells))
 
 
-def _title(address: str) -> str:
-    """A space's name, with its arguments where it has them."""
-    _, question, arguments = address.partition("?")
-    told = arguments.replace('"', "").replace("&", ", ")
-    return f"{label(address)} ({told})" if question else label(address)
+def _title(address: str, architecture: Architecture) -> str:
+    """A space's name, with its arguments where it has them, and what was chosen of the recipe."""
+    arguments = address.partition("?")[2].replace('"', "").split("&")
+    told = [each for each in arguments if each and each.partition("=")[0] not in architecture.recipe]
+    told += [f"{key}={value}" for key, value in architecture.recipe.items()]
+    return f"{label(address)} ({', '.join(told)})" if told else label(address)
 
 
 def _blocks(found: Sequence[Unit], items: Sequence[Item], costs: Costs) -> Iterator[tuple[str, Block]]:

@@ -1,4 +1,7 @@
-"""Addresses of spaces: a name or a file, and the arguments that change its decisions. No torch."""
+"""Addresses of spaces: a name or a file, and the arguments that change or add decisions. No torch.
+
+An argument with a dot in its name is a setting of the training recipe (`nas.search_space.joint`).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,17 @@ if TYPE_CHECKING:
 
 
 def split(address: str) -> tuple[str, dict[str, Any]]:
-    """An address without its arguments, and the arguments."""
+    """An address without its arguments, and the arguments of the space's function."""
+    base, given = _parts(address)
+    return base, {key: value for key, value in given.items() if "." not in key}
+
+
+def tuned(address: str) -> dict[str, Any]:
+    """The settings of the recipe that an address makes decisions: configuration key -> its values."""
+    return {key: value for key, value in _parts(address)[1].items() if "." in key}
+
+
+def _parts(address: str) -> tuple[str, dict[str, Any]]:
     base, _, query = address.partition("?")
     given: dict[str, Any] = {}
     for part in query.split("&") if query else []:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
-from nas.graph import Value
+from nas.graph import Option, Value
 
 
 @dataclass(frozen=True)
@@ -15,15 +16,17 @@ class Architecture:
 
     `space` is the address that `nas.space` understands, `choices` maps each decision to its value as it was
     chosen (raw), `digest` identifies a trial: equal for architectures of one space whose canonical choices
-    are equal.
+    are equal. `recipe`: of these choices, those that are settings of its training (``train.lr`` -> 0.1).
     """
 
     space: str
     choices: Mapping[str, Value]
     literal: str
     digest: str
+    recipe: Mapping[str, Option] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", MappingProxyType(dict(self.recipe)))
         object.__setattr__(self, "choices", MappingProxyType(dict(self.choices)))
 
     def __hash__(self) -> int:
@@ -36,8 +39,10 @@ class Architecture:
         return f"{self.space}:{self.literal}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (Architecture, (self.space, dict(self.choices), self.literal, self.digest))
+        own = (self.space, dict(self.choices), self.literal, self.digest, dict(self.recipe))
+        return (Architecture, own)
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, Any]:
         """What a YAML file of this architecture holds; `nas.search_space.read` builds it again."""
-        return {"space": self.space, "literal": self.literal, "digest": self.digest}
+        recipe = {"recipe": dict(self.recipe)} if self.recipe else {}
+        return {"space": self.space, "literal": self.literal, "digest": self.digest, **recipe}

@@ -17,10 +17,11 @@ from annotated_types import Ge
 
 from nas.graph import Graph, Option, Value
 from nas.registry import Registry, unknown
-from nas.search_space.address import split, structure, written
+from nas.search_space.address import split, structure, tuned, written
 from nas.search_space.architecture import Architecture
 from nas.search_space.decision import Decision, Table
 from nas.search_space.fit import fitted
+from nas.search_space.joint import joint, options_of
 from nas.search_space.rules import TRIES, Rule, best_legal, excess, moves, repaired
 from nas.signature import bind
 
@@ -54,7 +55,7 @@ class SearchSpace:
 
     Args:
         decisions: in the order in which a literal prints them.
-        graph: the unfilled graph. Every decision is asked by some hole.
+        graph: the unfilled graph. Every decision is asked by some hole, but for those of the recipe.
         known: published points, name -> literal in any notation that `parse` reads.
         known_scale: the arguments with which a known point is the published network, where they differ from
             the space's defaults.
@@ -62,6 +63,7 @@ class SearchSpace:
         finish: changes a filled graph where the wiring decides widths (NAS-Bench-101).
         supernet: arguments of `Supernet` that the space's paper uses, e.g. ``{"affine": False}``.
         read: reads another notation of the literature: text -> choices, or None if it is not that notation.
+        recipe: names of the decisions that are settings of the training (``train.lr``). They always matter.
         name: the address that made this space; `nas.space` sets it.
         scale: the arguments that made this space (channels, cells, classes, input ...); `nas.space` sets
             them.
@@ -79,6 +81,7 @@ class SearchSpace:
     finish: Callable[[Graph], Graph] | None = None
     supernet: Mapping[str, bool] = field(default_factory=dict)
     read: Callable[[str], Choices | None] | None = None
+    recipe: tuple[str, ...] = ()
     name: str = ""
     scale: Mapping[str, Any] = field(default_factory=dict)
     limits: tuple[Rule, ...] = ()
@@ -100,6 +103,12 @@ class SearchSpace:
                     f"a hole asks row {hole.row} of {hole.decision!r}, which has {table[hole.decision].rows}"
                 )
         asked = {(hole.decision, hole.row) for node in self.graph.nodes for hole in node.holes()}
+        for name in self.recipe:
+            if name not in table or table[name].rows > 1 or (name, 0) in asked:
+                raise ValueError(
+                    f"{name!r} is no setting of the recipe: a decision of one row, asked by no hole"
+                )
+        asked |= {(name, 0) for name in self.recipe}
         idle = [(d.name, row) for d in self.decisions for row in range(d.rows) if (d.name, row) not in asked]
         if idle:
             name, row = idle[0]
@@ -114,7 +123,7 @@ class SearchSpace:
         if self.name:
             return _again, (self.name, dict(self.scale), self.limits)
         mappings = (dict(self.known), dict(self.known_scale))
-        own = (self.rules, self.finish, dict(self.supernet), self.read)
+        own = (self.rules, self.finish, dict(self.supernet), self.read, self.recipe)
         return SearchSpace, (self.decisions, self.graph, *mappings, *own)
 
     def decision(self, name: str) -> Decision:
@@ -145,7 +154,8 @@ class SearchSpace:
         checked = {decision.name: decision.check(choices[decision.name]) for decision in self.decisions}
         content = json.dumps([self.name, sorted(self._canonical(checked).items())])
         digest = hashlib.sha256(content.encode()).hexdigest()
-        return Architecture(self.name, checked, self._literal(checked), digest)
+        recipe = {name: checked[name][0][1] for name in self.recipe}
+        return Architecture(self.name, checked, self._literal(checked), digest, recipe)
 
     # --- legality -------------------------------------------------------------------------------------------
 
@@ -235,7 +245,7 @@ class SearchSpace:
     def _canonical(self, choices: Choices) -> dict[str, Value]:
         current = dict(choices)
         while True:
-            active = self.graph.active(current)
+            active = self.graph.active(current) | {(name, 0) for name in self.recipe}
             matters = {name for name, _ in active}
             simpler = {
                 d.name: tuple(
@@ -294,6 +304,14 @@ class SearchSpace:
         """Equal for architectures that are the same network up to isomorphism (`Graph.digest`)."""
         return self.graph.fill(architecture.choices).digest()
 
+    def result_digest(self, architecture: Architecture) -> str:
+        """Equal for architectures whose trainings are the same: of one network and one recipe."""
+        network = self.network_digest(architecture)
+        if not self.recipe:
+            return network
+        content = json.dumps([network, sorted(architecture.recipe.items())])
+        return hashlib.sha256(content.encode()).hexdigest()
+
     def resized(self, **scale: Any) -> SearchSpace:
         """The same space at another scale: channels, cells, classes, input, auxiliary ..."""
         return space(self.name, **{**self.scale, **scale})
@@ -303,8 +321,9 @@ def space(address: str, **scale: Any) -> SearchSpace:
     """The search space at `address`, made with `scale`.
 
     An address is a registered name, ``path/to/file.py:name`` or ``path/to/space.yaml``. Arguments that change
-    the decisions belong to it, since a literal means nothing without them: ``chain?layers=8``. Where strides
-    would shrink the input to nothing, the first of them are dropped, and `notes` say so.
+    the decisions belong to it, since a literal means nothing without them: ``chain?layers=8``. So do settings
+    of the recipe that are decisions too: ``nasbench201?train.lr=[0.01,0.1]``. Where strides would shrink the
+    input to nothing, the first of them are dropped, and `notes` say so.
 
     Raises ValueError for a name or an argument that does not exist, with the nearest match.
     """
@@ -319,7 +338,9 @@ def space(address: str, **scale: Any) -> SearchSpace:
             f"{address}: the last node, {made.graph.output!r}, needs `out`: the number of classes"
         )
     graph, notes = fitted(made.graph)
-    name = written(base, structure(build, arguments, made.decisions))
+    shape, settings = structure(build, arguments, made.decisions), tuned(address)
+    made = joint(made, settings)
+    name = written(base, {**shape, **options_of(tuple(map(made.decision, settings)))})
     return replace(made, graph=graph, name=name, scale=arguments, notes=(*made.notes, *notes))
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from nas.execution import Result, Trial
-from nas.goal import Goal, dominates
+from nas.goal import Goal
+from nas.pareto import Front
 from nas.run import RunFailed
 from nas.search_space import Architecture
 from nas.strategies.strategy import Report, Strategy, Task
@@ -31,7 +32,7 @@ class AskTell(Strategy):
         self.pending: OrderedDict[int, Trial] = OrderedDict()  # asked, not told
         self.exhausted = False  # whether there seems to be nothing else to propose
         self._known: dict[tuple[str, int | None], Result] = {}
-        self._networks: dict[str, str] = {}  # an architecture's digest -> its network's
+        self._networks: dict[str, str] = {}  # an architecture's digest -> its result's
         self._seen: set[str] = set()
         self._best: tuple[int, float, Trial] | None = None
         self._in_a_row = 0  # of the last proposals, those that repeat a known result
@@ -70,12 +71,12 @@ class AskTell(Strategy):
         return self.identity(architecture) in self._seen
 
     def identity(self, architecture: Architecture) -> str:
-        """Equal for architectures whose results are the same: networks up to isomorphism, or literals."""
+        """Equal for architectures whose results are the same: `SearchSpace.result_digest`, or literals."""
         if not self.task.replay:
             return architecture.literal
         found = self._networks.get(architecture.digest)
         if found is None:
-            found = self._networks[architecture.digest] = self.task.space.network_digest(architecture)
+            found = self._networks[architecture.digest] = self.task.space.result_digest(architecture)
         return found
 
     def best(self) -> Architecture:
@@ -91,14 +92,11 @@ class AskTell(Strategy):
 
     def front(self) -> list[tuple[Trial, Result]]:
         """The trials of the most epochs that no other one dominates, by the first goal from the best on."""
-        most = max((trial.epochs or 0 for trial, result in self.told if result is not None), default=0)
-        there = [(t, r, self.scores(r)) for t, r in self.told if r is not None and (t.epochs or 0) == most]
-        there.sort(key=lambda each: each[2], reverse=True)
-        kept: list[tuple[Trial, Result, tuple[float, ...]]] = []
-        for each in there:  # what dominates it comes before it
-            if not any(dominates(other[2], each[2]) or other[2] == each[2] for other in kept):
-                kept.append(each)
-        return [(trial, result) for trial, result, _ in kept]
+        found: Front[tuple[Trial, Result]] = Front()
+        for trial, result in self.told:
+            if result is not None:
+                found.add(self.scores(result), (trial, result), level=trial.epochs or 0)
+        return [member for _, member in found.members]
 
     # --- the loop's side ---
 

@@ -73,6 +73,7 @@ class Darts(OneShot):
         self.alpha_lr, self.alpha_betas, self.alpha_weight_decay = alpha_lr, alpha_betas, alpha_weight_decay
 
     def check(self, space: SearchSpace) -> None:
+        super().check(space)
         if space.finish is not None:
             raise ValueError(
                 f"the wiring of {space.name!r} decides its widths, so its options cannot be mixed as darts "

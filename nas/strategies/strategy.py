@@ -104,6 +104,14 @@ class OneShot(Strategy):
         self.epoch = 0
         self._saved: dict[str, Any] | None = None
 
+    def check(self, space: SearchSpace) -> None:
+        if space.recipe:
+            raise ValueError(
+                f"{', '.join(space.recipe)} cannot be chosen here: a supernet is trained with one recipe for "
+                "all. Search with a strategy that trains architectures, as --strategy random does, or take "
+                f"{space.name.partition('?')[0]!r} without settings of the recipe"
+            )
+
     @abstractmethod
     def prepare(self, task: Task) -> None:
         """Build the supernet and the optimizers for this task."""
