@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from nas.execution import Result, Trial
-from nas.search_space import Architecture
+from nas.search_space import Architecture, SearchSpace
 from nas.search_space.rules import Choices, moves
 from nas.seeding import generator
 from nas.strategies.ask_tell import AskTell
+from nas.strategies.evolution import Member
 from nas.strategies.random_search import unseen
 from nas.strategies.strategy import STRATEGIES
 
@@ -24,9 +25,12 @@ Count = Annotated[int, Field(ge=1)]
 class LocalSearch(AskTell):
     """Local search: hill climbing over neighbours, in a random order, with restarts
 
+    A neighbourhood is done with when `ask` finds nothing new in it and proposes a new start. That start, once
+    it is told, is what ends the climb: so `tell` builds no neighbours, and to take up a long search is quick.
+
     Args:
         move: ``first``: to a neighbour that is better as soon as one is found; ``steepest``: to the best one
-            after all are evaluated.
+            after all are proposed.
         starts: random architectures of which the best begins a climb.
         epochs: of training for each candidate.
     """
@@ -36,60 +40,87 @@ class LocalSearch(AskTell):
     ) -> None:
         super().__init__()
         self.move, self.starts, self.epochs = move, starts, epochs
-        self.here: tuple[float, Architecture] | None = None  # where the climb is, and how high
-        self.better: tuple[float, Architecture] | None = None  # the best told since that is higher
-        self._drawn: list[tuple[float, Architecture]] = []  # the starts of the climb to come
-        # The neighbours of `here` in the order of proposals: those not built yet, then those built. Building
-        # is put off to when they are asked for, so these are a cache.
-        self._raw: list[Choices] = []
-        self._near: list[Architecture] = []
-        self._passed = 0  # so many of `_near` are known to have been seen
+        self.drawn: list[Member] = []  # the starts of a climb to come
+        self.climb: list[Member] = []  # where the climb went; its last is where it is
+        self.better: Member | None = None  # the best told since that is higher
+        self._since = 0  # the trial whose result led here
+        self._walks: dict[str, Walk] = {}  # the last neighbourhoods that were looked at
 
     def ask(self, number: int) -> Trial:
-        found = self._neighbour() if self.here is not None else None
-        if found is None:  # a start; also while the last neighbours are being evaluated
-            rng = generator(self.task.seed, "ask", number)
-            found = unseen(self, lambda: self.task.space.sample(rng))
-        return Trial(number, found, self.epochs)
+        places = [self.climb[-1]] if self.climb else []
+        if places and self.better is not None:
+            places.append(self.better)
+        for place in places:
+            if (found := self._walk(place.architecture).next(self)) is not None:
+                return Trial(number, found, self.epochs)
+        rng = generator(self.task.seed, "ask", number)
+        return Trial(number, unseen(self, lambda: self.task.space.sample(rng)), self.epochs)
 
     def tell(self, trial: Trial, result: Result | None) -> None:
         super().tell(trial, result)
-        told = None if result is None else (self.score(result), trial.architecture)
-        if self.here is None:
-            if told is not None:
-                self._drawn.append(told)
-            if len(self._drawn) >= self.starts:
-                self._stand(max(self._drawn, key=lambda each: each[0]))
+        if self.climb and not self._near(trial.architecture):
+            if self.better is not None:  # nothing new was left around the last place
+                self._stand(self.better, self.better.number)
+            if not self._near(trial.architecture) and trial.number - 1 - self.task.lag >= self._since:
+                self.climb = []  # a start, proposed in full knowledge of the last place
+        if result is None:
             return
-        if told is not None and told[0] > (self.better or self.here)[0]:
+        told = Member(self.score(result), trial.number, trial.architecture)
+        if not self.climb:
+            self.drawn.append(told)
+            if len(self.drawn) >= self.starts:
+                self._stand(max(self.drawn, key=lambda each: each.score), trial.number)
+        elif told.score > (self.better or self.climb[-1]).score:
             self.better = told
-        early = self.better is not None and self.move == "first"
-        if early or (self._neighbour() is None and not self._awaited()):
-            self._stand(self.better)
+            if self.move == "first":
+                self._stand(told, trial.number)
 
-    def _stand(self, place: tuple[float, Architecture] | None) -> None:
-        """Go on from there; None: start again."""
-        self.here, self.better = place, None
-        self._drawn, self._raw, self._near, self._passed = [], [], [], 0
-        if place is not None:
-            architecture = place[1]
-            self._raw = list(moves(self.task.space, architecture.choices))
-            generator(self.task.seed, "neighbours", architecture.literal).shuffle(self._raw)
+    def _stand(self, place: Member, since: int) -> None:
+        """Go on from there."""
+        self.climb.append(place)
+        self.better, self.drawn, self._since = None, [], since
 
-    def _neighbour(self) -> Architecture | None:
-        """The next neighbour that was not proposed yet."""
-        space = self.task.space
-        while True:
-            while self._passed < len(self._near):
-                if not self.seen(self._near[self._passed]):
-                    return self._near[self._passed]
-                self._passed += 1
-            if not self._raw:
-                return None
-            built = space.architecture(self._raw.pop())
-            if space.why_not(built) is None:
-                self._near.append(built)
+    def _near(self, architecture: Architecture) -> bool:
+        """Whether it is a neighbour of a place of this climb."""
+        return any(adjacent(place.architecture, architecture) for place in reversed(self.climb))
 
-    def _awaited(self) -> bool:
-        """Whether the result of a neighbour is still to come."""
-        return any(trial.architecture in self._near for trial in self.pending.values())
+    def _walk(self, architecture: Architecture) -> Walk:
+        """What is around a place, in the order of proposals."""
+        if architecture.literal not in self._walks:
+            order = list(moves(self.task.space, architecture.choices))
+            generator(self.task.seed, "neighbours", architecture.literal).shuffle(order)
+            self._walks = dict(list(self._walks.items())[-1:])
+            self._walks[architecture.literal] = Walk(self.task.space, order)
+        return self._walks[architecture.literal]
+
+
+class Walk:
+    """The legal neighbours of a place, each built when it is asked for.
+
+    Args:
+        order: their choices, in the order of proposals.
+    """
+
+    def __init__(self, space: SearchSpace, order: list[Choices]) -> None:
+        made = map(space.architecture, order)
+        self._rest = (each for each in made if space.why_not(each) is None)
+        self._now = next(self._rest, None)
+
+    def next(self, strategy: AskTell) -> Architecture | None:
+        """The first that was not proposed yet; None if all were. To look does not go on."""
+        while self._now is not None and strategy.seen(self._now):
+            self._now = next(self._rest, None)
+        return self._now
+
+
+def adjacent(a: Architecture, b: Architecture) -> bool:
+    """Whether `b` is one elementary mutation away from `a`: another option, or another row."""
+    differing = [name for name, value in a.choices.items() if value != b.choices[name]]
+    if len(differing) != 1:
+        return False
+    one, other = set(a.choices[differing[0]]), set(b.choices[differing[0]])
+    gone, come = one - other, other - one
+    if len(gone) != 1 or len(come) != 1:
+        return False
+    (old,), (new,) = gone, come
+    return old[0] == new[0] or old[1] == new[1]
