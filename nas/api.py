@@ -51,6 +51,7 @@ def search(
     Raises ValueError that lists everything wrong with the configuration.
     """
     from nas.config import resolve_search
+    from nas.evaluators.demand import demand
     from nas.loop import begin, proceed
     from nas.strategies import STRATEGIES, OneShot
     from nas.training import load_data
@@ -72,6 +73,8 @@ def search(
         raise ValueError(
             f"strategy {name} trains a supernet and evaluates no architecture: an objective needs another"
         )
+    if objective is None:
+        demand(config)
     config["device"] = available(config["device"])
     examples = foreign or (load_data(config) if objective is None else None)
     names = (config["strategy"]["name"], config["space"]["name"])

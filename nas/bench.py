@@ -22,6 +22,7 @@ from nas.evaluators.table import Table, Tabular
 from nas.execution import Trial
 from nas.execution.simulated import Simulated
 from nas.goal import Goal
+from nas.pareto import hypervolume, nondominated
 from nas.registry import absolute, label
 from nas.search_space import SPACES, SearchSpace
 from nas.search_space import space as space_at
@@ -118,7 +119,34 @@ class Bench:
         return lambda trial: self.table.value(trial.architecture.literal, column) * evaluate.share(trial)
 
     def _scored(self, trial: Trial) -> tuple[float, ...]:
-        return tuple(self.table.value(trial.architecture.literal, goal.metric) for goal in self.goals)
+        return self._values(trial.architecture.literal)
+
+    def _values(self, literal: str) -> tuple[float, ...]:
+        return tuple(self.table.value(literal, goal.metric) for goal in self.goals)
+
+    def best_front(self) -> list[tuple[float, ...]]:
+        """The values of the table's rows that no other one dominates."""
+        return [self._flipped(scores) for scores in nondominated(self._every())]
+
+    def hypervolumes(self, fronts: Sequence[Sequence[tuple[float, ...]]]) -> list[float]:
+        """Of each front, as a part of that of the table's own: 1.0 is the best possible.
+
+        The reference point is the worst value of each goal in the table, among rows that have all of them.
+        """
+        rows = self._every()
+        worst = tuple(map(min, zip(*rows, strict=True)))
+        whole = hypervolume(nondominated(rows), worst)
+        volumes = [hypervolume(list(map(self._flipped, front)), worst) for front in fronts]
+        return [volume / whole if whole else 1.0 for volume in volumes]
+
+    def _every(self) -> list[tuple[float, ...]]:
+        """The scores of all rows that have a value of every goal."""
+        rows = map(self._values, self.table.rows)
+        return [self._flipped(values) for values in rows if not any(map(math.isnan, values))]
+
+    def _flipped(self, values: Sequence[float]) -> tuple[float, ...]:
+        """Values as scores, larger is better; and back."""
+        return tuple(-x if goal.smallest else x for goal, x in zip(self.goals, values, strict=True))
 
 
 @dataclass
@@ -132,7 +160,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class Measured:
-    """A strategy over all seeds. `seconds`: of this machine, all seeds together."""
+    """A strategy over all seeds. `seconds`: of this machine, all seeds together. `hypervolumes`: with several
+    goals, of each seed's front.
+    """
 
     name: str
     strategy: str
@@ -140,6 +170,7 @@ class Measured:
     curves: Sequence[Curve]
     seconds: float
     best_possible: float
+    hypervolumes: Sequence[float] = ()
 
     @property
     def values(self) -> list[float]:
@@ -166,7 +197,15 @@ class Measured:
             "values": self.values,
             "best_possible": self.best_possible,
             "seconds": self.seconds,
+            **self._volumes(),
         }
+
+    def _volumes(self) -> dict[str, Any]:
+        found = list(self.hypervolumes)
+        if not found:
+            return {}
+        std = statistics.stdev(found) if len(found) > 1 else 0.0
+        return {"hypervolume": statistics.fmean(found), "hypervolume_std": std, "hypervolumes": found}
 
 
 def bench(
@@ -197,6 +236,7 @@ def bench(
     return Measured(
         name or label(strategy), strategy, bound, curves, time.perf_counter() - began,
         on.table.most(on.report.metric, smallest=on.report.smallest),
+        on.hypervolumes([curve.front for curve in curves]) if len(on.goals) > 1 else (),
     )  # fmt: skip
 
 
@@ -221,6 +261,7 @@ def described(
     *,
     space: str | None = None,
     arch_column: str = "arch",
+    join: Sequence[Path] = (),
     objectives: Sequence[str] = (),
     report: str | None = None,
     trials: int | None = None,
@@ -231,8 +272,9 @@ def described(
 ) -> Bench:
     """A bench as text describes it.
 
-    fidelities: ``EPOCHS=COLUMN`` each. budget: a time on the simulated clock. Without `space` it is the first
-    registered one that reads the table's literals. Raises ValueError that says what is wrong.
+    join: files of further columns. fidelities: ``EPOCHS=COLUMN`` each. budget: a time on the simulated
+    clock. Without `space` it is the first registered one that reads the table's literals. Raises
+    ValueError that says what is wrong.
     """
     if not objectives:
         raise ValueError(
@@ -245,7 +287,7 @@ def described(
     limits = Budget.parse(budget) if budget else Budget()
     if limits.hours is not None and cost is None:
         raise ValueError(f"a budget of time, {budget}, needs --cost-column: the seconds of an evaluation")
-    table = Table.read(path, columns=columns, key=arch_column)
+    table = Table.read(path, columns=columns, key=arch_column, join=join)
     made = _space(table, space)
     table = table.of(made)
     return Bench(

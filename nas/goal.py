@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 COSTS = ("params", "macs", "flops", "latency", "energy", "loss", "error", "seconds", "memory")
 
@@ -39,6 +40,12 @@ class Goal:
 
 
 ACCURACY = Goal("valid_accuracy")
+
+
+def goals_of(config: Mapping[str, Any]) -> tuple[Goal, ...]:
+    """The goals of a search's configuration; validation accuracy where it says nothing."""
+    section = config.get("search") or {}
+    return tuple(map(Goal.parse, section.get("objective") or (str(ACCURACY),)))
 
 
 def dominates(a: Sequence[float], b: Sequence[float]) -> bool:

@@ -14,7 +14,7 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -273,7 +273,7 @@ def load_tensors(path: Path) -> dict[str, Any] | None:
     return state
 
 
-def dump(content: Mapping[str, Any]) -> str:
+def dump(content: Mapping[str, Any] | Sequence[Any]) -> str:
     """YAML, keys in the order given."""
     return yaml.safe_dump(_plain(content), sort_keys=False, allow_unicode=True, width=110)
 

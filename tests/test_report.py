@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from nas.goal import ACCURACY, Goal
 from nas.report import Board, Row, checklist, comparison, page, record, replay, table, verdict
 from nas.report.comparison import quantity
 from nas.report.heat import Heat
@@ -182,9 +183,9 @@ def test_quantity_has_three_digits() -> None:
 def test_best_so_far_passes_over_failures() -> None:
     ledger = black_box(space("nasbench201"), [0.5, None, 0.7, 0.6, float("nan"), 0.8])
     trials = [event for event in ledger.events if event["kind"] == "trial"]
-    assert best_so_far(trials).curve == [(0, 0.5, 0.5), (2, 0.7, 0.7), (3, 0.6, 0.7), (5, 0.8, 0.8)]
+    assert best_so_far(trials, ACCURACY).curve == [(0, 0.5, 0.5), (2, 0.7, 0.7), (3, 0.6, 0.7), (5, 0.8, 0.8)]
     losses = [{"step": i, "metrics": {"loss": value}} for i, value in enumerate((3.0, 2.0, 2.5))]
-    assert [best for _, _, best in best_so_far(losses).curve] == [3.0, 2.0, 2.0]
+    assert [best for _, _, best in best_so_far(losses, Goal("loss", smallest=True)).curve] == [3.0, 2.0, 2.0]
 
 
 # --- TensorBoard -----------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,10 @@ Space = Annotated[
     str | None, typer.Option(help="space of the architectures (default: the first that reads them)")
 ]
 Column = Annotated[str, typer.Option(help="column of the literals")]
+Join = Annotated[
+    list[Path] | None,
+    typer.Option("--join", help="CSV of further columns, by one that both have; repeatable"),
+]
 Trials = Annotated[int | None, typer.Option(min=1, help="evaluations a search (default 100)")]
 Seeds = Annotated[int, typer.Option(min=1, help="searches a strategy")]
 Fidelities = Annotated[
@@ -43,6 +48,7 @@ def command(
     report: Report = None,
     space: Space = None,
     arch_column: Column = "arch",
+    join: Join = None,
     trials: Trials = None,
     seeds: Seeds = 20,
     fidelity: Fidelities = None,
@@ -61,8 +67,9 @@ def command(
     from nas.bench import bench, described
 
     on = described(
-        table, space=space, arch_column=arch_column, objectives=objective or (), report=report, trials=trials,
-        fidelities=fidelity or (), cost=cost_column, budget=budget, workers=workers,
+        table, space=space, arch_column=arch_column, join=join or (), objectives=objective or (),
+        report=report, trials=trials, fidelities=fidelity or (), cost=cost_column, budget=budget,
+        workers=workers,
     )  # fmt: skip
     shared = o.sections(config, set_, "strategy")["strategy"]
     entries = [_entry(each, shared) for each in strategy]
@@ -76,7 +83,9 @@ def command(
         )  # fmt: skip
         found.append(measured)
         if not quiet:
-            say(f"{measured.name}: {measured.mean:.4g} ± {measured.std:.2g}, {measured.seconds:.1f} s")
+            volume = f", hypervolume {fmean(measured.hypervolumes):.4f}" if measured.hypervolumes else ""
+            told = f"{measured.mean:.4g} ± {measured.std:.2g}{volume}"
+            say(f"{measured.name}: {told}, {measured.seconds:.1f} s")
     documents: list[dict[str, Any]] = [measured.to_dict() for measured in found]
     lines = [f"{each.name} {each.mean:.4f} +- {each.std:.4f}" for each in found]
     if len(found) > 1 or out is not None:

@@ -6,20 +6,29 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from nas.cli.errors import stop_if_interrupted
+from nas.goal import Goal
 from nas.loop import Watcher
+
+SHOWN = {  # in a line of progress: metric -> label, factor, unit
+    "train_loss": ("loss", 1, ""),
+    "train_accuracy": ("train", 100, " %"),
+    "valid_accuracy": ("valid", 100, " %"),
+    "alpha_entropy": ("entropy of alpha", 1, ""),
+}
 
 
 class Show(Watcher):
     """Shows a run as it goes."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, goals: Sequence[Goal] = ()) -> None:
+        self.goals = goals
         self.console = Console(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=True)
         self.bar: Progress | None = None
         if not quiet and sys.stderr.isatty():
@@ -87,14 +96,14 @@ class Show(Watcher):
         ]
         if "error" in event:
             shown.append(event["error"])
-        for name, label, factor, unit in (
-            ("train_loss", "loss", 1, ""),
-            ("train_accuracy", "train", 100, " %"),
-            ("valid_accuracy", "valid", 100, " %"),
-            ("alpha_entropy", "entropy of alpha", 1, ""),
-        ):
+        for name, (label, factor, unit) in SHOWN.items():
             if name in metrics:
                 shown.append(f"{label} {factor * metrics[name]:.{1 if unit else 3}f}{unit}")
+        shown += [
+            f"{goal.metric.replace('_', ' ')} {_figure(goal.metric, metrics[goal.metric])}"
+            for goal in self.goals
+            if goal.metric in metrics and goal.metric not in SHOWN and event["kind"] == "trial"
+        ]
         if event.get("replayed"):
             shown.append("known already")
         rate = (time.monotonic() - self.started) / max(1, self.done - self.first)
@@ -140,6 +149,13 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _figure(metric: str, value: float) -> str:
+    """A goal's value: a share in percent, a count with its unit, anything else with four digits."""
+    if "accuracy" in metric and 0 <= value <= 1:
+        return f"{100 * value:.1f} %"
+    return _millions(int(value)) if value >= 1e4 else f"{value:.4g}"
 
 
 def _millions(count: int) -> str:

@@ -57,12 +57,14 @@ def command(
         device=device,
     )
     resolved = resolve_search(layers)
+    from nas.evaluators.demand import demand
     from nas.loop import begin
     from nas.registry import label
     from nas.run import new_folder
     from nas.train import available
     from nas.training import load_data
 
+    demand(resolved)
     resolved["device"] = available(resolved["device"])
     examples = load_data(resolved, download=download)
     names = (resolved["strategy"]["name"], resolved["space"]["name"])
@@ -79,12 +81,14 @@ def _executor(name: str | None, workers: int | None) -> dict[str, Any] | None:
 def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
     """Search to the end, showing it; then the result."""
     from nas.cli.progress import Show
+    from nas.front import FRONT
+    from nas.goal import goals_of
     from nas.loop import proceed, searched_space
     from nas.report import comparison, record, table, verdict
 
     at_work(run.folder)
     config = run.config
-    with Show(quiet=quiet) as show:
+    with Show(quiet=quiet, goals=goals_of(config)) as show:
         show.console.print(
             f"{config['strategy']['name']} on {config['space']['name']} with {config['data']['name']}, "
             f"budget {config['budget']}, seed {config['seed']}, "
@@ -102,6 +106,8 @@ def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
         spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in record(run.folder).phases().items())
         if result["cost"]["replays"]:
             show.console.print(f"{result['cost']['replays']} proposals were known networks and cost nothing")
+        if "front" in result:
+            show.console.print(f"{len(result['front'])} networks on the front: {run.folder / FRONT}")
         show.console.print(f"{result['params']:,} parameters, {result['macs']:,} multiply-adds; {spent}")
     if not quiet:
         say(f"next: nas report {run.folder} | nas export {run.folder} | tensorboard --logdir {run.folder}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from nas.report.fronts import fronts
 from nas.report.markdown import table_of
 from nas.report.scene import rendered
 from nas.run import replace
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 
 
 def write(folder: Path, on: Bench, found: Sequence[Measured]) -> str:
-    """table.md, curves.png and bench.json; the table as text."""
+    """table.md, curves.png, bench.json, and with several goals fronts.png; the table as text."""
     folder.mkdir(parents=True, exist_ok=True)
     text = rows(on, found)
     replace(folder / "table.md", text + "\n")
     replace(folder / "bench.json", json.dumps([each.to_dict() for each in found], indent=1) + "\n")
+    if len(on.goals) > 1:
+        replace(folder / "fronts.png", rendered(fronts(on, found), kind="png", dpi=130))
     replace(folder / "curves.png", rendered(picture(on, found), kind="png", dpi=130))
     return text
 
@@ -43,9 +46,17 @@ def rows(on: Bench, found: Sequence[Measured]) -> str:
         error = each.std / math.sqrt(n)
         quartiles = [f"{values[n * part // 4]:.2f}" for part in (1, 2, 3)]
         figures = [f"{number:.3f}" for number in (each.mean, each.std, error)]
-        listed.append([each.name, *figures, *quartiles, f"{each.seconds:.1f}"])
+        volumes = [_with_error(each.hypervolumes)] if each.hypervolumes else []
+        listed.append([each.name, *figures, *quartiles, *volumes, f"{each.seconds:.1f}"])
     heads = ["strategy", f"mean {on.report.metric}", "std", "std error", "25 %", "median", "75 %", "seconds"]
+    if len(on.goals) > 1:
+        heads.insert(-1, "hypervolume (std error)")
     return table_of(heads, listed)
+
+
+def _with_error(values: Sequence[float]) -> str:
+    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return f"{fmean(values):.4f} ({error:.4f})"
 
 
 def picture(on: Bench, found: Sequence[Measured]) -> Figure:

@@ -23,9 +23,9 @@ def curves(run: Record) -> dict[str, Figure]:
     series = _series(run.epochs)
     if any(series.values()):
         found["epochs"] = _epochs({panel: lines for panel, lines in series.items() if lines})
-    seen = best_so_far(run.trials)
+    seen = best_so_far(run.trials, run.goals[0])
     if seen.curve:
-        found["trials"] = _trials(seen.curve, seen.name)
+        found["trials"] = _trials(seen.curve, seen.goal.metric)
     return found
 
 

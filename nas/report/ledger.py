@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nas.documents import read_yaml
+from nas.goal import Goal, goals_of
 from nas.report.comparison import Event
 from nas.run import BEST, CONFIG, ENVIRONMENT, check_run, events
 from nas.search_space.architecture import Architecture
 from nas.search_space.space import SearchSpace, space
-
-SMALLER_IS_BETTER = ("loss", "error", "latency", "params", "macs", "seconds")
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,11 @@ class Record:
         return [
             event for _, event in sorted({int(event["step"]): event for event in self.of("trial")}.items())
         ]
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """What the search improves, the goal that decides first."""
+        return goals_of(self.config)
 
     def section(self, name: str) -> Mapping[str, Any]:
         """A section of the configuration; a section that is one name is ``{"name": ...}``."""
@@ -115,41 +119,31 @@ def _seconds(event: Event) -> float:
     return float(event.get("seconds") or 0.0)
 
 
-def objective(metrics: Mapping[str, Any]) -> str | None:
-    """The metric a trial is judged by here: validation accuracy if there is one, else the first number."""
-    numbers = [name for name, value in metrics.items() if isinstance(value, int | float)]
-    preferred = [name for name in ("valid_accuracy", "accuracy", "test_accuracy") if name in numbers]
-    return next(iter([*preferred, *numbers]), None)
-
-
-def ascending(name: str) -> bool:
-    """Whether less of the metric is better."""
-    return any(word in name for word in SMALLER_IS_BETTER)
-
-
 class BestSoFar:
-    """Follows the trials of a search: the metric they are judged by, and the best value up to each."""
+    """Follows the trials of a search: the best value of its goal up to each.
 
-    def __init__(self) -> None:
-        self.name = ""
+    Args:
+        goal: the first of the run's goals.
+    """
+
+    def __init__(self, goal: Goal) -> None:
+        self.goal = goal
         self.curve: list[tuple[int, float, float]] = []  # (number, value, best value up to it)
 
     def tell(self, trial: Event) -> bool:
         """Take in a trial that may have failed; whether it is better than all before."""
-        metrics = trial.get("metrics") or {}
-        self.name = self.name or objective(metrics) or ""
-        value = float(metrics.get(self.name, math.nan))
+        value = float((trial.get("metrics") or {}).get(self.goal.metric, math.nan))
         if not math.isfinite(value):
             return False
-        sign = -1 if ascending(self.name) else 1
+        sign = -1 if self.goal.smallest else 1
         better = not self.curve or sign * value > sign * self.curve[-1][2]
         self.curve.append((int(trial["step"]), value, value if better else self.curve[-1][2]))
         return better
 
 
-def best_so_far(trials: Iterable[Event]) -> BestSoFar:
+def best_so_far(trials: Iterable[Event], goal: Goal) -> BestSoFar:
     """What `BestSoFar` has seen after all of `trials`."""
-    seen = BestSoFar()
+    seen = BestSoFar(goal)
     for trial in trials:
         seen.tell(trial)
     return seen

@@ -11,7 +11,8 @@ from nas.report.checklist import checklist
 from nas.report.comparison import HEADINGS, Row, cells_of, comparison, percent, quantity, verdict
 from nas.report.curves import curves
 from nas.report.draw import figure
-from nas.report.ledger import Record, objective, record
+from nas.report.front import section
+from nas.report.ledger import Record, record
 from nas.report.markdown import duration, environment, onwards, picture, table_of
 from nas.report.networks_page import networks_page
 from nas.report.outline import outline
@@ -41,6 +42,7 @@ def _search(run: Record, rows: Sequence[Row]) -> list[str]:
         _result(run, rows),
         _state(run),
         _compared(run, rows),
+        section(run),
         _cost(run),
         _network(run),
         _curves(run),
@@ -219,10 +221,11 @@ def _commands(run: Record) -> list[str]:
 
 
 def _metrics(metrics: Mapping[str, Any]) -> str:
-    """The metrics in words, what the run is judged by first."""
-    first = objective(metrics)
+    """The metrics in words, accuracies first, of which the one of the validation part leads."""
+    first = ("valid_accuracy", "accuracy", "test_accuracy")
     names = sorted(
-        (n for n, v in metrics.items() if isinstance(v, int | float)), key=lambda name: name != first
+        (n for n, v in metrics.items() if isinstance(v, int | float)),
+        key=lambda name: first.index(name) if name in first else len(first),
     )
     return ", ".join(_metric(name, metrics[name]) for name in names if name not in SIZES)
 

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nas.front import LedgerFront
+from nas.goal import goals_of
 from nas.report.cell import decision_groups
 from nas.report.comparison import HEADINGS, Event, cells_of, comparison, verdict
 from nas.report.draw import figure
 from nas.report.event_file import event_file
+from nas.report.front import picture
 from nas.report.heat import Heat, pixels
 from nas.report.ledger import BestSoFar
 from nas.report.networks import LEGEND, compared, lead, markdown, of_event
@@ -40,7 +43,10 @@ class Board:
         self._drawn = ""  # the literal of the picture shown last
         self._groups = decision_groups(space) if space is not None else {}
         self._heats: dict[str, Heat] = {}
-        self._seen = BestSoFar()
+        goals = goals_of(self.config)
+        self._seen = BestSoFar(goals[0])
+        self._front = LedgerFront(goals)
+        self._pictured = 0  # trials that the last picture of the front shows
         self._controls: list[Event] = []
         self._compared: list[Event] = []
         self._final: dict[str, float] = {}
@@ -98,9 +104,23 @@ class Board:
         better = self._seen.tell(event)
         self._scalars({f"search/{name}": value for name, value in metrics.items()}, event)
         if self._seen.curve:
-            self._scalars({f"search/best_{self._seen.name}": self._seen.curve[-1][2]}, event)
+            self._scalars({f"search/best_{self._seen.goal.metric}": self._seen.curve[-1][2]}, event)
+        self._show_front(event)
         if better:
             self._cell(event)
+
+    def _show_front(self, event: Event) -> None:
+        """Its hypervolume with each trial; its picture again when the trials are half as many more."""
+        front = self._front
+        front.tell(event)
+        if len(front.goals) > 1 and front.points:
+            self._scalars({"search/hypervolume": front.hypervolume}, event)
+            if len(front.points) >= 1.5 * self._pictured:
+                self._draw_front(event)
+
+    def _draw_front(self, event: Event) -> None:
+        self._pictured = len(self._front.points)
+        self._image("front", pixels(picture(self._front), dpi=PLOT_DPI), event)
 
     def _selected(self, event: Event) -> None:
         found = {
@@ -108,6 +128,8 @@ class Board:
             **{k: float(event[k]) for k in ("params", "macs") if event.get(k) is not None},
         }
         self._final.update(found)
+        if len(self._front.goals) > 1 and self._front.points:
+            self._draw_front(event)
         self._scalars({f"selected/{name}": value for name, value in found.items()}, event)
         self._cell(event)
 

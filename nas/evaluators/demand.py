@@ -1,0 +1,39 @@
+"""demand(): what the goals of a search ask of its evaluator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas.evaluators.proxies import PROXIES
+from nas.evaluators.scratch import EVALUATORS, LATENCY
+from nas.goal import ACCURACY, goals_of
+from nas.registry import unknown
+from nas.strategies import STRATEGIES, OneShot
+
+
+def demand(config: dict[str, Any]) -> None:
+    """Have the evaluator of a resolved configuration measure what the goals need.
+
+    Raises ValueError for a goal that it does not measure, and for goals of a strategy that evaluates nothing.
+    """
+    goals, strategy, evaluator = goals_of(config), config["strategy"]["name"], config["evaluator"]
+    found = STRATEGIES.resolve(strategy)
+    if isinstance(found, type) and issubclass(found, OneShot):
+        if goals != (ACCURACY,):
+            raise ValueError(
+                f"strategy {strategy} trains a supernet by its loss and compares no architectures: it has no "
+                f"use for --objective {goals[-1]}; --strategy pareto_evolution has"
+            )
+        return
+    measured = EVALUATORS.facts(evaluator["name"]).get("metrics")
+    for goal in goals:
+        if measured is not None and goal.metric not in measured:
+            raise ValueError(
+                f"search.objective: {unknown('metric', goal.metric, measured)} of the evaluator "
+                f"{evaluator['name']}"
+            )
+    if "latency" in evaluator and any(goal.metric == LATENCY for goal in goals):
+        evaluator["latency"] = True
+    if "proxies" in evaluator:
+        own = (goal.metric for goal in goals if goal.metric in PROXIES)
+        evaluator["proxies"] = list(dict.fromkeys([*evaluator["proxies"], *own]))

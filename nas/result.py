@@ -1,0 +1,37 @@
+"""document(): what a finished search answers, from its ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nas.front import RunFront
+from nas.run import Run
+from nas.search_space import SearchSpace
+
+
+def document(run: Run, final: Mapping[str, Any], *, space: SearchSpace, front: RunFront) -> dict[str, Any]:
+    """The result of `nas search --json`; `final` is the ledger's last line."""
+    events = run.events()
+    selected = [event for event in events if event["kind"] == "selected"][-1]
+    recipe = space.parse(selected["literal"]).recipe
+    trials = sum(1 for event in events if event["kind"] == "trial" and not event.get("replayed"))
+    on_gpu = str(run.config["device"]).startswith("cuda")
+    return {
+        "run": str(run.folder),
+        "space": space.name,
+        "strategy": run.config["strategy"]["name"],
+        "best": selected["literal"],
+        **({"recipe": dict(recipe)} if recipe else {}),
+        "params": selected["params"],
+        "macs": selected["macs"],
+        "metrics": final["metrics"],
+        "controls": final["controls"],
+        "cost": {
+            "seconds": final["seconds"],
+            "gpu_hours": final["seconds"] / 3600 if on_gpu else 0.0,
+            "trials": trials,
+            "replays": sum(1 for event in events if event["kind"] == "trial" and event.get("replayed")),
+        },
+        **front.to_dict(),
+    }
