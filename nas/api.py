@@ -75,6 +75,11 @@ def search(
         )
     if objective is None:
         demand(config)
+    elif config["search"]["early_stop"] != "none":
+        raise ValueError(
+            "search.early_stop goes by the accuracy after each epoch of a training; an objective has none: "
+            "leave it out"
+        )
     config["device"] = available(config["device"])
     examples = foreign or (load_data(config) if objective is None else None)
     names = (config["strategy"]["name"], config["space"]["name"])

@@ -41,11 +41,11 @@ class Budget:
         counts = {name: int(value) for name, value in found.items() if name in ("epochs", "trials")}
         return cls(**{**found, **counts})  # type: ignore[arg-type]
 
-    def spent(self, *, seconds: float) -> str | None:
-        """Which limit of time is reached, in words, or None. A search on one machine uses one device."""
+    def spent(self, *, seconds: float, devices: int = 1) -> str | None:
+        """Which limit of time is reached, in words, or None. `devices`: as many were in use all the time."""
         hours = seconds / 3600
         if self.hours is not None and hours >= self.hours:
             return f"{self.hours:g} hours"
-        if self.device_hours is not None and hours >= self.device_hours:
+        if self.device_hours is not None and hours * devices >= self.device_hours:
             return f"{self.device_hours:g} device-hours"
         return None

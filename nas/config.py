@@ -52,10 +52,11 @@ def settings(
 def search_settings(
     lag: Annotated[int, Field(ge=0)] | None = None,
     order: Literal["number", "free"] = "number",
+    early_stop: Literal["median", "none"] = "none",
     objective: tuple[str, ...] | str = (str(ACCURACY),),
 ) -> None:
-    """The section ``search``: lag (None: workers - 1); order; objective, one or several of the evaluator's
-    metrics, each perhaps with ``:min`` or ``:max`` (`Goal.parse`).
+    """The section ``search``: lag (None: workers - 1); order; early_stop: the rule for hopeless trials;
+    objective: of the evaluator's metrics, one or several, each perhaps with ``:min`` or ``:max``.
     """
 
 
@@ -142,9 +143,8 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
     given["space"] = addressed(given.get("space", {}), NAMED["space"], check.errors)
     data, base, recipe_name = _data(check, given, foreign_data)
     sections = ("space", "strategy", "evaluator", "executor")
-    named = [str(given.get(section, {}).get("name", NAMED[section])) for section in sections]
-    names = [str(check.attempt(absolute, name)) for name in named]
-    space_name, strategy_name, evaluator_name, executor_name = names
+    raw = [str(given.get(section, {}).get("name", NAMED[section])) for section in sections]
+    space_name, strategy_name, evaluator_name, executor_name = (str(check.attempt(absolute, n)) for n in raw)
     build = check.attempt(SPACES.resolve, space_name)
     strategy = check.attempt(STRATEGIES.resolve, strategy_name)
     evaluator = check.attempt(EVALUATORS.resolve, evaluator_name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nas.execution import devices
 from nas.front import RunFront
 from nas.run import Run
 from nas.search_space import SearchSpace
@@ -16,7 +17,10 @@ def document(run: Run, final: Mapping[str, Any], *, space: SearchSpace, front: R
     selected = [event for event in events if event["kind"] == "selected"][-1]
     recipe = space.parse(selected["literal"]).recipe
     trials = sum(1 for event in events if event["kind"] == "trial" and not event.get("replayed"))
-    on_gpu = str(run.config["device"]).startswith("cuda")
+    gpus, searching = 0, max((e["seconds"] for e in events if e["kind"] in ("trial", "epoch")), default=0.0)
+    if str(run.config["device"]).startswith("cuda"):
+        gpus = devices(run.config["device"], run.config["executor"].get("workers", 1))
+    gpu_seconds = final["seconds"] + (gpus - 1) * searching if gpus else 0.0  # after the search one is in use
     return {
         "run": str(run.folder),
         "space": space.name,
@@ -29,7 +33,7 @@ def document(run: Run, final: Mapping[str, Any], *, space: SearchSpace, front: R
         "controls": final["controls"],
         "cost": {
             "seconds": final["seconds"],
-            "gpu_hours": final["seconds"] / 3600 if on_gpu else 0.0,
+            "gpu_hours": gpu_seconds / 3600,
             "trials": trials,
             "replays": sum(1 for event in events if event["kind"] == "trial" and event.get("replayed")),
         },

@@ -104,6 +104,8 @@ class Show(Watcher):
             for goal in self.goals
             if goal.metric in metrics and goal.metric not in SHOWN and event["kind"] == "trial"
         ]
+        if "stopped_at" in metrics:
+            shown.append(f"stopped after epoch {metrics['stopped_at']}")
         if event.get("replayed"):
             shown.append("known already")
         rate = (time.monotonic() - self.started) / max(1, self.done - self.first)

@@ -24,6 +24,8 @@ def demand(config: dict[str, Any]) -> None:
                 f"strategy {strategy} trains a supernet by its loss and compares no architectures: it has no "
                 f"use for --objective {goals[-1]}; --strategy pareto_evolution has"
             )
+        if config["search"]["early_stop"] != "none":
+            raise ValueError(f"strategy {strategy} has no trials to stop: leave search.early_stop out")
         return
     measured = EVALUATORS.facts(evaluator["name"]).get("metrics")
     for goal in goals:
@@ -32,6 +34,11 @@ def demand(config: dict[str, Any]) -> None:
                 f"search.objective: {unknown('metric', goal.metric, measured)} of the evaluator "
                 f"{evaluator['name']}"
             )
+    if config["search"]["early_stop"] != "none" and measured is not None and "valid_accuracy" not in measured:
+        raise ValueError(
+            f"search.early_stop goes by the accuracy after each epoch, and the evaluator {evaluator['name']} "
+            "trains nothing: leave it out, or take --set evaluator=scratch"
+        )
     if "latency" in evaluator and any(goal.metric == LATENCY for goal in goals):
         evaluator["latency"] = True
     if "proxies" in evaluator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from nas.augment import Augment
 from nas.counting import cost, latency
 from nas.data.batches import Examples
 from nas.execution import Evaluator, Result, Trial
+from nas.execution.early_stop import STOPPED, after, hopeless
 from nas.network import Network
 from nas.recipe import Recipe
 from nas.registry import Registry
@@ -56,11 +57,22 @@ class Scratch:
         common: dict[str, Any] = {"mean": given.mean, "std": given.std, "device": self.device}
         metrics: dict[str, float] = {}
         training = {"recipe": recipe, "augment": augment, "seed": derive(seed, "fit"), **common}
-        if recipe.schedule == "plateau":
+        if recipe.schedule == "plateau" or trial.hurdles:
             training["valid"] = given.valid
+        accuracies: list[float] = []
+        early: dict[str, float] = {}
         for epoch in fit(network, given.train, **training):
             metrics = epoch.metrics
-        checked = accuracy(network, given.valid, **common)
+            if trial.hurdles:
+                accuracies.append(metrics["valid_accuracy"])
+                if hopeless(accuracies, trial.hurdles) and not _done(recipe, metrics, epoch.step):
+                    early[STOPPED] = epoch.step
+                    break
+        early |= {after(epoch): value for epoch, value in enumerate(accuracies, 1)}
+        if accuracies:
+            checked = {"accuracy": metrics["valid_accuracy"], "loss": metrics["valid_loss"]}
+        else:
+            checked = accuracy(network, given.valid, **common)
         figures = cost(graph)
         timed = {LATENCY: latency(network.eval(), input=graph.input)} if self.latency else {}
         return {
@@ -70,4 +82,10 @@ class Scratch:
             "params": figures.params,
             "macs": figures.macs,
             **timed,
+            **early,
         }
+
+
+def _done(recipe: Recipe, metrics: Mapping[str, float], epochs: int) -> bool:
+    """Whether a training is at its end."""
+    return metrics["seconds"] >= recipe.seconds if recipe.seconds else epochs >= recipe.epochs

@@ -1,5 +1,5 @@
 """Where trials are evaluated."""
 
-from nas.execution.executor import EXECUTORS, Evaluator, Executor, Local, Result, Trial
+from nas.execution.executor import EXECUTORS, Evaluator, Executor, Local, Result, Trial, devices
 
-__all__ = ["EXECUTORS", "Evaluator", "Executor", "Local", "Result", "Trial"]
+__all__ = ["EXECUTORS", "Evaluator", "Executor", "Local", "Result", "Trial", "devices"]

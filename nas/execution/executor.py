@@ -24,11 +24,17 @@ Positive = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True)
 class Trial:
-    """One evaluation to make. `epochs`: how long to train, None for the evaluator's own default."""
+    """One evaluation to make.
+
+    `epochs`: how long to train, None for the evaluator's own default. `hurdles`: validation accuracies by
+    epoch, below which the trial is hopeless and stops (`nas.execution.early_stop`); empty: it never does, and
+    nothing is measured on the way.
+    """
 
     number: int
     architecture: Architecture
     epochs: int | None = None
+    hurdles: tuple[float, ...] = ()
 
 
 class Evaluator(Protocol):
@@ -53,61 +59,88 @@ class Executor(ABC):
         """Stop what is running."""
 
 
+def devices(device: str, workers: int) -> int:
+    """The devices that so many workers keep busy: ``cuda`` means all of them, another name one device."""
+    import torch
+
+    return max(1, min(workers, torch.cuda.device_count())) if device == "cuda" else 1
+
+
 EXECUTORS: Registry[Callable[..., Executor]] = Registry("executor")
 
 
 @EXECUTORS.register("local")
 class Local(Executor):
-    """This machine: in this process, or in `workers` processes of `threads` threads each."""
+    """This machine: in this process, or in `workers` processes of `threads` threads each.
+
+    A process that dies takes its own trial alone with it, which is evaluated once more.
+    """
 
     def __init__(
         self, evaluate: Evaluator, seed: int = 0, *, workers: Positive = 1, threads: Positive = 1
     ) -> None:
         self.evaluate, self.seed, self.workers, self.threads = evaluate, seed, workers, threads
         self._queue: deque[Trial] = deque()
-        self._running: dict[Future[Result], Trial] = {}
-        self._pool: ProcessPoolExecutor | None = None
+        self._running: dict[Future[Result], tuple[Trial, int]] = {}  # with the number of the worker
+        self._pools: dict[int, ProcessPoolExecutor] = {}  # of one process each, by number of the worker
+        self._died: set[int] = set()  # trials whose process died once
 
     def submit(self, trial: Trial) -> None:
-        if self.workers == 1:
-            self._queue.append(trial)
-            return
+        self._queue.append(trial)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Hand waiting trials to workers that are free."""
+        busy = {worker for _, worker in self._running.values()}
+        for worker in range(self.workers if self.workers > 1 else 0):
+            if worker not in busy and self._queue:
+                trial = self._queue.popleft()
+                self._running[self._start(trial, worker)] = trial, worker
+
+    def _start(self, trial: Trial, worker: int) -> Future[Result]:
+        if worker in self._pools:
+            try:
+                return self._pools[worker].submit(_evaluate, trial, self._key(trial))
+            except BrokenProcessPool:  # the process died while it was idle
+                pass
         import torch
 
-        for attempt in range(2):
-            self._pool = self._pool or ProcessPoolExecutor(
-                self.workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start,
-                initargs=(self.evaluate, self.threads, torch.are_deterministic_algorithms_enabled()),
-            )
-            try:
-                self._running[self._pool.submit(_evaluate, trial, self._key(trial))] = trial
-                return
-            except BrokenProcessPool:  # a worker was killed: its trials report that, new ones get new workers
-                self._pool = None
-                if attempt:
-                    raise
+        pool = self._pools[worker] = ProcessPoolExecutor(
+            1,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start,
+            initargs=(self.evaluate, self.threads, torch.are_deterministic_algorithms_enabled(), worker),
+        )
+        return pool.submit(_evaluate, trial, self._key(trial))
 
     def completed(self) -> Iterator[tuple[Trial, Result | Exception]]:
-        while self._queue:
+        while self._queue and self.workers == 1:
             trial = self._queue.popleft()
             yield trial, self._evaluate_here(trial)
         while self._running:
             finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
             for future in finished:
-                trial = self._running.pop(future)
+                trial, worker = self._running.pop(future)
                 error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    self._pools.pop(worker).shutdown(wait=False)
+                    if trial.number not in self._died:
+                        self._died.add(trial.number)
+                        self._queue.appendleft(trial)
+                        self._dispatch()
+                        continue
+                    error = RuntimeError("its process died twice: out of memory, or killed by hand")
+                self._dispatch()
                 if error is not None and not isinstance(error, Exception):
                     raise error
                 yield trial, error if isinstance(error, Exception) else future.result()
 
     def close(self) -> None:
-        if self._pool is not None:
-            workers = list((self._pool._processes or {}).values())
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            for worker in workers:  # what is still being evaluated is evaluated again on resume
-                worker.terminate()
+        for pool in self._pools.values():
+            processes = list((pool._processes or {}).values())
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:  # what is still being evaluated is evaluated again on resume
+                process.terminate()
 
     def _key(self, trial: Trial) -> int:
         return derive(self.seed, "trial", trial.number)
@@ -128,7 +161,7 @@ class Local(Executor):
 _evaluator: Evaluator | None = None  # of a worker process
 
 
-def _start(evaluate: Evaluator, threads: int, deterministic: bool) -> None:
+def _start(evaluate: Evaluator, threads: int, deterministic: bool, worker: int) -> None:
     import signal
     import threading
 
@@ -139,6 +172,8 @@ def _start(evaluate: Evaluator, threads: int, deterministic: bool) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
+    if getattr(evaluate, "device", None) == "cuda" and torch.cuda.device_count() > 1:
+        torch.cuda.set_device(worker % torch.cuda.device_count())  # what "cuda" means in this process
     _evaluator = evaluate
 
 

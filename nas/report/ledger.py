@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.documents import read_yaml
+from nas.execution.early_stop import stopped
 from nas.goal import Goal, goals_of
 from nas.report.comparison import Event
 from nas.run import BEST, CONFIG, ENVIRONMENT, check_run, events
@@ -132,11 +133,12 @@ class BestSoFar:
 
     def tell(self, trial: Event) -> bool:
         """Take in a trial that may have failed; whether it is better than all before."""
-        value = float((trial.get("metrics") or {}).get(self.goal.metric, math.nan))
+        metrics = trial.get("metrics") or {}
+        value = float(metrics.get(self.goal.metric, math.nan))
         if not math.isfinite(value):
             return False
         sign = -1 if self.goal.smallest else 1
-        better = not self.curve or sign * value > sign * self.curve[-1][2]
+        better = not self.curve or (not stopped(metrics) and sign * value > sign * self.curve[-1][2])
         self.curve.append((int(trial["step"]), value, value if better else self.curve[-1][2]))
         return better
 

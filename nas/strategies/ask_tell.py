@@ -6,9 +6,11 @@ import math
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nas.execution import Result, Trial
+from nas.execution.early_stop import Medians, parted, stopped
 from nas.goal import Goal
 from nas.pareto import Front
 from nas.run import RunFailed
@@ -35,6 +37,7 @@ class AskTell(Strategy):
         self._networks: dict[str, str] = {}  # an architecture's digest -> its result's
         self._seen: set[str] = set()
         self._best: tuple[int, float, Trial] | None = None
+        self._medians = Medians()
         self._in_a_row = 0  # of the last proposals, those that repeat a known result
         self._left_known: dict[int, Result | Exception] = {}
         self.task: Task
@@ -53,7 +56,7 @@ class AskTell(Strategy):
             return
         self._known[self.identity(trial.architecture), trial.epochs] = result
         place = (trial.epochs or 0, self.score(result))
-        if self._best is None or place > self._best[:2]:
+        if not stopped(result) and (self._best is None or place > self._best[:2]):
             self._best = (*place, trial)
 
     # --- what subclasses ask ---
@@ -94,7 +97,7 @@ class AskTell(Strategy):
         """The trials of the most epochs that no other one dominates, by the first goal from the best on."""
         found: Front[tuple[Trial, Result]] = Front()
         for trial, result in self.told:
-            if result is not None:
+            if result is not None and not stopped(result):
                 found.add(self.scores(result), (trial, result), level=trial.epochs or 0)
         return [member for _, member in found.members]
 
@@ -114,6 +117,7 @@ class AskTell(Strategy):
                     self._left_known[report.step] = known
             elif report.kind == "trial":
                 self._left_known.pop(report.step, None)
+                self._medians.tell(report.epochs, report.accuracies or ())
                 self.tell(self.pending.pop(report.step), None if report.error else report.metrics)
 
     def _asked(self, trial: Trial) -> Result | None:
@@ -125,7 +129,8 @@ class AskTell(Strategy):
         if known is not None:
             self.replays.add(trial.number)
         self._seen.add(identity)
-        self.pending[trial.number] = trial
+        hurdles = self._medians.hurdles(trial.epochs) if self.task.early_stop == "median" else ()
+        self.pending[trial.number] = replace(trial, hurdles=hurdles)
         return known
 
     def reports(self, task: Task) -> Iterator[Report]:
@@ -153,7 +158,7 @@ class AskTell(Strategy):
             if known is not None:
                 finished[asked.number] = known
             else:
-                task.executor.submit(asked)
+                task.executor.submit(self.pending[asked.number])
         while self.pending:
             yield self._next(task, finished)
 
@@ -167,16 +172,18 @@ class AskTell(Strategy):
         number = lowest if task.ordered else next(iter(finished))
         outcome, trial = finished.pop(number), self.pending.pop(number)
         error = _why_unusable(outcome, task.goals)
-        result = None if error or isinstance(outcome, Exception) else outcome
-        self.tell(trial, result)
+        result, accuracies = parted({} if error or isinstance(outcome, Exception) else outcome)
+        self._medians.tell(trial.epochs, accuracies)
+        self.tell(trial, None if error else result)
         return Report(
             "trial",
             trial.number,
-            result or {},
+            result,
             trial.architecture,
             epochs=trial.epochs,
             replayed=number in self.replays,
             error=error,
+            accuracies=accuracies or None,
         )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nas.execution import Executor
+from nas.execution.early_stop import Rule
 from nas.goal import ACCURACY, Goal
 from nas.registry import Registry
 from nas.search_space import Architecture, SearchSpace
@@ -32,7 +33,8 @@ class Report:
     """One thing that happened. Kinds: ``start`` (a trial is about to be evaluated), ``trial``, ``epoch``.
 
     `step` is the trial's number, or the number of epochs done. `tables` are the mixing weights by decision.
-    `network`: what the architecture's results are known by (`AskTell.identity`).
+    `network`: what the architecture's results are known by (`AskTell.identity`). `accuracies`: of a trial,
+    after each epoch, where they were measured (`nas.execution.early_stop`).
     """
 
     kind: str
@@ -44,6 +46,7 @@ class Report:
     replayed: bool = False
     error: str | None = None
     network: str | None = None
+    accuracies: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,9 @@ class Task:
     no limit. `goals`: what is improved, the first one decides where there can be only one best. `lag`: ask(n)
     sees the results of trials 0 .. n-1-lag. `replay`: a proposal of a network that is known gets its result
     again and costs no evaluation; without it every proposal is evaluated, and only equal literals are equal.
-    `examples` is there for one-shot strategies, `executor` for black-box ones. `tick(done, total)` may be
-    called within an epoch, for a progress bar.
+    `early_stop`: the rule by which hopeless trials stop.
+    `examples` is None where there are no data, `executor` is there for black-box strategies. `tick(done,
+    total)` may be called within an epoch, for a progress bar.
     """
 
     space: SearchSpace
@@ -66,6 +70,7 @@ class Task:
     lag: int = 0
     ordered: bool = True
     replay: bool = True
+    early_stop: Rule = "none"
     device: torch.device | str = "cpu"
     examples: Examples | None = None
     executor: Executor | None = None
