@@ -1,0 +1,175 @@
+"""Predictor: evaluate what a surrogate expects most of.
+
+BANANAS (White, Neiswanger, Savani, AAAI 2021) as a whole: random architectures first, then again and again a
+surrogate of all results, candidates that are mutations of the best found, and the one of them that an
+acquisition function prefers. The surrogate is a Gaussian process on the choices, the paths and the
+Weisfeiler-Lehman subtrees of architectures, as in NAS-BOWL (Ru, Wan, Dong, Osborne, ICLR 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from nas.execution import Result, Trial
+from nas.search_space import Architecture
+from nas.seeding import derive, generator
+from nas.strategies.ask_tell import AskTell
+from nas.strategies.features import Choices, Counts, Features, key_of
+from nas.strategies.random_search import unseen
+from nas.strategies.strategy import STRATEGIES
+from nas.strategies.surrogate import Array, GaussianProcess, Kernel, expected_improvement, quantiles
+
+Positive = Annotated[int, Field(ge=1)]
+POOLS = 3  # of candidates, before chance decides
+CHECKED = 40  # candidates of a pool, the preferred first, that are looked at for one that is legal and new
+STEPS = 4  # mutations that lead to a candidate, at most
+
+
+@STRATEGIES.register("predictor", budget="50trials")
+class Predictor(AskTell):
+    """Predictor: a Gaussian process on paths and subtrees chooses among mutations of the best
+
+    Args:
+        initial: random architectures before the first choice.
+        acquisition: ``expected_improvement``, or ``thompson``: the best under one draw from the posterior.
+        parents: the best found so far, whose mutations are the candidates.
+        mutations: candidates of one to four mutations each.
+        samples: random candidates beside them.
+        known: results that the surrogate learns from: the best and the latest, half of them each.
+        epochs: of training for each candidate.
+    """
+
+    def __init__(
+        self,
+        initial: Positive = 10,
+        acquisition: Literal["expected_improvement", "thompson"] = "expected_improvement",
+        parents: Positive = 10,
+        mutations: Positive = 200,
+        samples: Annotated[int, Field(ge=0)] = 50,
+        known: Annotated[int, Field(ge=2)] = 300,
+        epochs: Positive = 5,
+    ) -> None:
+        super().__init__()
+        self.initial = initial
+        self.acquisition = acquisition
+        self.parents = parents
+        self.mutations = mutations
+        self.samples = samples
+        self.known = known
+        self.epochs = epochs
+
+    def begin(self) -> None:
+        self.features = Features(self.task.space)
+        self.scored: list[tuple[float, Choices]] = []
+        self._kernel: tuple[int, Kernel] | None = None  # made after so many results
+
+    def tell(self, trial: Trial, result: Result | None) -> None:
+        super().tell(trial, result)
+        if result is not None:
+            self.scored.append((self.score(result), trial.architecture.choices))
+
+    def ask(self, number: int) -> Trial:
+        rng = generator(self.task.seed, "ask", number)
+        found = None
+        if len(self.scored) >= self.initial:
+            posterior = self._posterior()
+            for turn in range(POOLS):
+                candidates = self._candidates(rng)
+                wish = self._wish(posterior, self.features.of(candidates), (number, turn))
+                found = self._first(candidates[i] for i in np.argsort(-wish, kind="stable")[:CHECKED])
+                if found is not None:
+                    break
+        found = found or unseen(self, lambda: self.task.space.sample(rng))
+        return Trial(number, found, self.epochs)
+
+    def _first(self, candidates: Iterator[Choices]) -> Architecture | None:
+        """The first candidate that is legal and not seen."""
+        space = self.task.space
+        for choices in candidates:
+            architecture = space.architecture(choices)
+            if not self.seen(architecture) and space.why_not(architecture) is None:
+                return architecture
+        return None
+
+    # --- candidates -----------------------------------------------------------------------------------------
+
+    def _candidates(self, rng: Random) -> list[Choices]:
+        """Different choices, none of them told or pending; whether they are legal is not known yet."""
+        space = self.task.space
+        best = sorted(self.scored, key=lambda each: -each[0])[: self.parents]
+        movable = [decision for decision in space.decisions if decision.size > 1]
+        found: dict[object, Choices] = {}
+        for _ in range(self.mutations if movable else 0):
+            choices = dict(rng.choice(best)[1])
+            for step in range(STEPS):
+                decision = rng.choice(movable)
+                choices[decision.name] = decision.mutate(choices[decision.name], rng)
+                if step + 1 < STEPS and rng.random() < 0.5:
+                    break
+            found[key_of(choices)] = choices
+        for _ in range(self.samples):
+            choices = {decision.name: decision.sample(rng) for decision in space.decisions}
+            found[key_of(choices)] = choices
+        for known in (*(trial.architecture for trial, _ in self.told), *self._waiting()):
+            found.pop(key_of(known.choices), None)
+        return list(found.values())
+
+    def _waiting(self) -> list[Architecture]:
+        return [trial.architecture for trial in self.pending.values()]
+
+    # --- the surrogate --------------------------------------------------------------------------------------
+
+    def _posterior(self) -> tuple[GaussianProcess, float]:
+        """The surrogate, and the value that is to be improved.
+
+        What is pending counts as if it had what is expected of it, so that no other candidate is chosen for
+        the same promise (the kriging believer of Ginsbourger et al. 2010).
+        """
+        chosen = self._learned(len(self.scored))
+        values = quantiles([score for score, _ in chosen])
+        counts = self.features.of([choices for _, choices in chosen])
+        process = GaussianProcess(counts, values, self._fitted())
+        waiting = self.features.of([each.choices for each in self._waiting()])
+        if waiting:
+            values = np.concatenate([values, process(waiting)[0]])
+            process = GaussianProcess([*counts, *waiting], values, process.kernel)
+        return process, float(values.max())
+
+    def _learned(self, number: int) -> list[tuple[float, Choices]]:
+        """Those of the first so many results that the surrogate learns from, in the order of telling."""
+        scored = self.scored[:number]
+        if number <= self.known:
+            return scored
+        half = self.known // 2
+        order = sorted(range(number - half), key=lambda i: -scored[i][0])
+        return [scored[i] for i in sorted(order[: self.known - half])] + scored[-half:]
+
+    def _fitted(self) -> Kernel:
+        """The kernel, made anew whenever there are a tenth more results: a function of what was told."""
+        number = self.initial
+        while number + max(1, number // 10) <= len(self.scored):
+            number += max(1, number // 10)
+        if self._kernel is None or self._kernel[0] != number:
+            chosen = self._learned(number)
+            counts = self.features.of([choices for _, choices in chosen])
+            values = quantiles([score for score, _ in chosen])
+            self._kernel = number, GaussianProcess(counts, values).kernel
+        return self._kernel[1]
+
+    def _wish(
+        self, posterior: tuple[GaussianProcess, float], counts: list[Counts], key: tuple[int, int]
+    ) -> Array:
+        """How much each candidate is preferred."""
+        if not counts:
+            return np.zeros(0)
+        process, best = posterior
+        mean, deviation = process(counts)
+        if self.acquisition == "expected_improvement":
+            return expected_improvement(mean, deviation, best)
+        draws = np.random.default_rng(derive(self.task.seed, "thompson", *key))
+        return mean + deviation * draws.standard_normal(len(mean))
