@@ -24,6 +24,7 @@ from nas.data import defaults
 from nas.documents import read_yaml
 from nas.registry import unknown
 from nas.run import CONFIG
+from nas.search_space.joint import told
 from nas.signature import Errors, bind, parameters
 from nas.subject import Subject, from_config, identify
 
@@ -112,7 +113,18 @@ def _only(given: Layer, keys: Iterable[str]) -> dict[str, Any]:
 
 
 def _entry(item: Any) -> Entry:
-    """A network as it was named. Raises ValueError."""
+    """A network as it was named, with a warning if it chose settings of its training. Raises ValueError."""
+    entry = _named_entry(item)
+    if entry.subject.architecture and (own := entry.subject.architecture.recipe):
+        warnings.warn(
+            f"{entry.name} chose {told(own)}, but a comparison has one recipe for all: "
+            f"`nas train` trains it with its own",
+            stacklevel=2,
+        )
+    return entry
+
+
+def _named_entry(item: Any) -> Entry:
     if not isinstance(item, Mapping):
         subject = identify(str(item))
         return Entry(subject, subject.name, _own_scale(subject))

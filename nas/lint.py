@@ -142,7 +142,7 @@ class Linter:
             value = decision.mutate(each.choices[decision.name], rng)
             moved = self.space.architecture({**each.choices, decision.name: value})
             if self.space.why_not(moved) is None:
-                return self.space.network_digest(moved) == self.space.network_digest(each)
+                return self.space.result_digest(moved) == self.space.result_digest(each)
         return True
 
     def _costs(self, drawn: list[Architecture]) -> Generator[Finding, None, bool]:
@@ -235,7 +235,8 @@ class Linter:
 
     def _options(self, drawn: list[Architecture]) -> Iterator[Finding]:
         """Options that never make a difference, over several architectures."""
-        for decision in self.space.decisions:
+        of_network = (d for d in self.space.decisions if d.name not in self.space.recipe)
+        for decision in of_network:
             if len(decision.legal) == 1 and decision.rows == decision.keep:
                 yield Finding("warning", "option", f"decision {decision.name!r} has one value only")
                 continue
@@ -287,6 +288,10 @@ class Linter:
         """Parameters of the supernet, and the memory of one training step, measured at batch 2 and 3."""
         if self.space.finish is not None:
             text = "its wiring decides its widths: one-shot strategies train paths of it"
+            yield Finding("fact", "supernet", text)
+            return
+        if self.space.recipe:
+            text = "settings of the recipe are decisions: only strategies that train architectures search it"
             yield Finding("fact", "supernet", text)
             return
         try:

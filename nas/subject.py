@@ -109,13 +109,13 @@ def identify(what: str) -> Subject:
         made, label = space(absolute(address[1])), address[2].strip()
         scale = {**made.known_scale.get(label, {}), **split(address[1])[1]}
         return replace(_named(made.parse(label), label), scale=scale)
+    if what.partition("?")[0] in SPACES:
+        raise ValueError(
+            f"{what} is a space: name a point of it, {what}:{next(iter(space(what).known), 'LITERAL')}"
+        )
     if "/" in what or path.suffix:
         raise ValueError(
             f"no folder or file {what}: name a run, an architecture's YAML file, SPACE:LITERAL or a baseline"
-        )
-    if what in SPACES:
-        raise ValueError(
-            f"{what} is a space: name a point of it, {what}:{next(iter(space(what).known), 'LITERAL')}"
         )
     return _of_entry(what)
 

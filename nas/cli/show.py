@@ -28,6 +28,7 @@ def command(
     debug: o.Debug = False,
 ) -> None:
     from nas.report import save
+    from nas.search_space.joint import told
     from nas.subject import identify
 
     subject = identify(what)
@@ -43,6 +44,8 @@ def command(
         o.answer(document, "", as_json=True)
         return
     print(subject.architecture or subject.name, flush=True)
+    if subject.architecture and subject.architecture.recipe:
+        print(f"trained with {told(subject.architecture.recipe)}", flush=True)
     _print(seen)
 
 

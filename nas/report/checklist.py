@@ -85,9 +85,11 @@ def _compare(run: Record, rows: Sequence[Row]) -> list[Item]:
     over_time = "one-shot: accuracies of shared weights are no trained networks"
     if run.trials:
         over_time = f"the curve below is of this search alone ({len(run.trials)} trials)"
+    own = own_settings(run)
+    one = f"one recipe but for {own}, which networks of the space choose" if own else "one recipe"
     protocol: tuple[Answer, str] = (
         "yes",
-        f"test accuracy of {sum(row.n for row in rows)} networks, one recipe, one run",
+        f"test accuracy of {sum(row.n for row in rows)} networks, {one}, one run",
     )
     return [
         Item(
@@ -115,7 +117,14 @@ def _compare(run: Record, rows: Sequence[Row]) -> list[Item]:
     ]
 
 
+def own_settings(run: Record) -> str:
+    """The settings of the recipe that networks of the space chose for themselves; empty if there are none."""
+    return ", ".join(dict.fromkeys(key for event in run.of("control") for key in event.get("recipe", ())))
+
+
 def _same(run: Record) -> tuple[Answer, str]:
+    if own := own_settings(run):
+        return "no", f"all but {own}: networks of the space choose it, hand-designed ones have the run's"
     data = run.environment.get("data") or {}
     digest, split = data.get("digest"), data.get("split_digest")
     if not digest or not split:

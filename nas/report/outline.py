@@ -20,6 +20,7 @@ from nas.report.painter import Painter, formulas
 from nas.report.plain import Plain
 from nas.report.units import Unit, units
 from nas.search_space.architecture import Architecture
+from nas.search_space.joint import told
 from nas.search_space.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ def outline(space: SearchSpace, architecture: Architecture) -> Outline:
 def _title(address: str, architecture: Architecture) -> str:
     """A space's name, with its arguments where it has them, and what was chosen of the recipe."""
     arguments = address.partition("?")[2].replace('"', "").split("&")
-    told = [each for each in arguments if each and each.partition("=")[0] not in architecture.recipe]
-    told += [f"{key}={value}" for key, value in architecture.recipe.items()]
-    return f"{label(address)} ({', '.join(told)})" if told else label(address)
+    shown = [each for each in arguments if each and each.partition("=")[0] not in architecture.recipe]
+    shown += [told(architecture.recipe)] if architecture.recipe else []
+    return f"{label(address)} ({', '.join(shown)})" if shown else label(address)
 
 
 def _blocks(found: Sequence[Unit], items: Sequence[Item], costs: Costs) -> Iterator[tuple[str, Block]]:

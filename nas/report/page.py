@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.report.checklist import checklist
+from nas.report.checklist import checklist, own_settings
 from nas.report.comparison import HEADINGS, Row, cells_of, comparison, percent, quantity, verdict
 from nas.report.curves import curves
 from nas.report.draw import figure
@@ -17,6 +17,7 @@ from nas.report.markdown import duration, environment, onwards, picture, table_o
 from nas.report.networks_page import networks_page
 from nas.report.outline import outline
 from nas.report.tree import text
+from nas.search_space.joint import told as settings
 from nas.search_space.space import space
 
 
@@ -111,7 +112,8 @@ def _result(run: Record, rows: Sequence[Row]) -> str:
     if not run.best.get("literal"):
         return "Result: none yet."
     found = next((row for row in rows if row.group == "found"), None)
-    told = f"Result: `{run.best['literal']}`{_size(run.best)}."
+    own = f", with {settings(run.best['recipe'])}" if run.best.get("recipe") else ""
+    told = f"Result: `{run.best['literal']}`{own}{_size(run.best)}."
     if found:
         times = f", n = {found.n}" if found.n > 1 else ""
         told += f" Trained from scratch: **{percent(found.mean, std=found.std)} %** test accuracy{times}."
@@ -155,8 +157,8 @@ def _compared(run: Record, rows: Sequence[Row]) -> str:
     return "\n\n".join(
         [
             "## Comparison",
-            "All networks were trained after the search, under one recipe. Without the controls, the result "
-            "could not be told from luck.",
+            f"All networks were trained after the search, under one recipe{_own(run)}. Without the controls, "
+            "the result could not be told from luck.",
             table_of(HEADINGS, [cells_of(row) for row in rows]),
             verdict(rows),
             "Each network:",
@@ -164,6 +166,12 @@ def _compared(run: Record, rows: Sequence[Row]) -> str:
             *([f"Failed: {'; '.join(failed)}."] if failed else []),
         ]
     )
+
+
+def _own(run: Record) -> str:
+    """What the recipes of the controls differ in, if they do."""
+    own = own_settings(run)
+    return f", but for {own}: hand-designed networks have the run's, others chose their own" if own else ""
 
 
 def _cost(run: Record) -> str:

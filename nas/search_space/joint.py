@@ -123,6 +123,11 @@ def addressed(section: Mapping[str, Any], default: str, errors: list[str]) -> Se
     return content
 
 
+def told(choices: Mapping[str, Option]) -> str:
+    """Choices of the recipe as a text: ``train.lr=0.1, train.optimizer=sgd``."""
+    return ", ".join(f"{key}={value}" for key, value in choices.items())
+
+
 def options_of(decisions: tuple[Decision, ...]) -> dict[str, list[Option]]:
     """The options by the names of the decisions."""
     return {decision.name: list(decision.options) for decision in decisions}
@@ -171,8 +176,7 @@ def why_unsuitable(address: str, train: Mapping[str, Any], augment: Mapping[str,
             Recipe(**section)
             Augment(**drawn)
         except ValueError as error:
-            told = ", ".join(f"{key}={value}" for key, value in choices.items())
-            return [f"space: an architecture may choose {told}, but {error}"]
+            return [f"space: an architecture may choose {told(choices)}, but {error}"]
     return []
 
 
