@@ -9,6 +9,7 @@ from nas.strategies.evolution import Evolution, RegularizedEvolution
 from nas.strategies.exhaustive import Exhaustive
 from nas.strategies.hyperband import Hyperband
 from nas.strategies.local_search import LocalSearch
+from nas.strategies.optuna_samplers import CMAES, NSGA2, NSGA3, TPE, BruteForce, GaussianProcess
 from nas.strategies.pareto_evolution import ParetoEvolution
 from nas.strategies.random_search import RandomSearch
 from nas.strategies.strategy import (
@@ -20,14 +21,20 @@ from nas.strategies.strategy import (
 )
 
 __all__ = [
+    "CMAES",
+    "NSGA2",
+    "NSGA3",
     "STRATEGIES",
+    "TPE",
     "Asha",
     "AskTell",
     "Bohb",
+    "BruteForce",
     "Darts",
     "Evolution",
     "Executor",
     "Exhaustive",
+    "GaussianProcess",
     "Hyperband",
     "LocalSearch",
     "OneShot",
