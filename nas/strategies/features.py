@@ -62,7 +62,7 @@ class Outline:
             (d.name, option): place / (len(d.legal) - 1)
             for d in space.decisions
             if len(d.legal) > 2 and all(isinstance(o, int | float) for o in d.legal)
-            for place, option in enumerate(sorted(d.legal))  # type: ignore[type-var]
+            for place, option in enumerate(sorted(d.legal))
         }
         asked: set[Label] = set()
         for node in space.graph.nodes:

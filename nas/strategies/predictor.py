@@ -19,10 +19,10 @@ from nas.execution import Result, Trial
 from nas.search_space import Architecture
 from nas.seeding import derive, generator
 from nas.strategies.ask_tell import AskTell
-from nas.strategies.features import Choices, Counts, Features, key_of
+from nas.strategies.features import Choices, Features, key_of
 from nas.strategies.random_search import unseen
 from nas.strategies.strategy import STRATEGIES
-from nas.strategies.surrogate import Array, GaussianProcess, Kernel, expected_improvement, quantiles
+from nas.strategies.surrogate import Array, GaussianProcess, Surrogate, expected_improvement
 
 Positive = Annotated[int, Field(ge=1)]
 POOLS = 3  # of candidates, before chance decides
@@ -64,23 +64,21 @@ class Predictor(AskTell):
         self.epochs = epochs
 
     def begin(self) -> None:
-        self.features = Features(self.task.space)
-        self.scored: list[tuple[float, Choices]] = []
-        self._kernel: tuple[int, Kernel] | None = None  # made after so many results
+        self.surrogate = Surrogate(Features(self.task.space), first=self.initial, most=self.known)
 
     def tell(self, trial: Trial, result: Result | None) -> None:
         super().tell(trial, result)
         if result is not None:
-            self.scored.append((self.score(result), trial.architecture.choices))
+            self.surrogate.scored.append((self.score(result), trial.architecture.choices))
 
     def ask(self, number: int) -> Trial:
         rng = generator(self.task.seed, "ask", number)
         found = None
-        if len(self.scored) >= self.initial:
-            posterior = self._posterior()
+        if len(self.surrogate.scored) >= self.initial:
+            process = self.surrogate.process([each.choices for each in self._waiting()])
             for turn in range(POOLS):
                 candidates = self._candidates(rng)
-                wish = self._wish(posterior, self.features.of(candidates), (number, turn))
+                wish = self._wish(process, candidates, (number, turn))
                 found = self._first(candidates[i] for i in np.argsort(-wish, kind="stable")[:CHECKED])
                 if found is not None:
                     break
@@ -101,7 +99,7 @@ class Predictor(AskTell):
     def _candidates(self, rng: Random) -> list[Choices]:
         """Different choices, none of them told or pending; whether they are legal is not known yet."""
         space = self.task.space
-        best = sorted(self.scored, key=lambda each: -each[0])[: self.parents]
+        best = sorted(self.surrogate.scored, key=lambda each: -each[0])[: self.parents]
         movable = [decision for decision in space.decisions if decision.size > 1]
         found: dict[object, Choices] = {}
         for _ in range(self.mutations if movable else 0):
@@ -122,54 +120,12 @@ class Predictor(AskTell):
     def _waiting(self) -> list[Architecture]:
         return [trial.architecture for trial in self.pending.values()]
 
-    # --- the surrogate --------------------------------------------------------------------------------------
-
-    def _posterior(self) -> tuple[GaussianProcess, float]:
-        """The surrogate, and the value that is to be improved.
-
-        What is pending counts as if it had what is expected of it, so that no other candidate is chosen for
-        the same promise (the kriging believer of Ginsbourger et al. 2010).
-        """
-        chosen = self._learned(len(self.scored))
-        values = quantiles([score for score, _ in chosen])
-        counts = self.features.of([choices for _, choices in chosen])
-        process = GaussianProcess(counts, values, self._fitted())
-        waiting = self.features.of([each.choices for each in self._waiting()])
-        if waiting:
-            values = np.concatenate([values, process(waiting)[0]])
-            process = GaussianProcess([*counts, *waiting], values, process.kernel)
-        return process, float(values.max())
-
-    def _learned(self, number: int) -> list[tuple[float, Choices]]:
-        """Those of the first so many results that the surrogate learns from, in the order of telling."""
-        scored = self.scored[:number]
-        if number <= self.known:
-            return scored
-        half = self.known // 2
-        order = sorted(range(number - half), key=lambda i: -scored[i][0])
-        return [scored[i] for i in sorted(order[: self.known - half])] + scored[-half:]
-
-    def _fitted(self) -> Kernel:
-        """The kernel, made anew whenever there are a tenth more results: a function of what was told."""
-        number = self.initial
-        while number + max(1, number // 10) <= len(self.scored):
-            number += max(1, number // 10)
-        if self._kernel is None or self._kernel[0] != number:
-            chosen = self._learned(number)
-            counts = self.features.of([choices for _, choices in chosen])
-            values = quantiles([score for score, _ in chosen])
-            self._kernel = number, GaussianProcess(counts, values).kernel
-        return self._kernel[1]
-
-    def _wish(
-        self, posterior: tuple[GaussianProcess, float], counts: list[Counts], key: tuple[int, int]
-    ) -> Array:
+    def _wish(self, process: GaussianProcess, candidates: list[Choices], key: tuple[int, int]) -> Array:
         """How much each candidate is preferred."""
-        if not counts:
+        if not candidates:
             return np.zeros(0)
-        process, best = posterior
-        mean, deviation = process(counts)
+        mean, deviation = process(self.surrogate.features.of(candidates))
         if self.acquisition == "expected_improvement":
-            return expected_improvement(mean, deviation, best)
+            return expected_improvement(mean, deviation, float(process.values.max()))
         draws = np.random.default_rng(derive(self.task.seed, "thompson", *key))
         return mean + deviation * draws.standard_normal(len(mean))

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import erf, log, sqrt
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, solve_triangular
-from scipy.special import ndtr, ndtri
 
-from nas.strategies.features import Counts, Label
+from nas.strategies.features import Choices, Counts, Features, Label
 
 Array = NDArray[np.float64]
 SCALES = (0.25, 0.5, 1.0, 2.0)  # of distances, over their mean
@@ -28,7 +27,7 @@ def quantiles(values: Sequence[float]) -> Array:
     """The normal quantiles of the ranks: the same for every increasing function of the values."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - counts / 2  # equal values share the middle of their ranks
-    return np.asarray(ndtri(ranks / len(values))[places], dtype=np.float64)
+    return np.array([NormalDist().inv_cdf(rank / len(values)) for rank in ranks])[places]
 
 
 def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
@@ -37,8 +36,9 @@ def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
     certain = deviation <= 0
     safe = np.where(certain, 1.0, deviation)
     u = gain / safe
+    below = np.array([0.5 * (1 + erf(each / sqrt(2))) for each in u])
     density = np.exp(-0.5 * u * u) / np.sqrt(2 * np.pi)
-    return np.where(certain, np.maximum(gain, 0.0), np.maximum(gain * ndtr(u) + safe * density, 0.0))
+    return np.where(certain, np.maximum(gain, 0.0), np.maximum(gain * below + safe * density, 0.0))
 
 
 @dataclass(frozen=True)
@@ -75,21 +75,21 @@ class GaussianProcess:
     """
 
     def __init__(self, known: Sequence[Counts], values: Array, kernel: Kernel | None = None) -> None:
-        self.known = known
+        self.known, self.values = known, values
         squared = distances(known, known)
         self.units = [float(each.mean()) or 1.0 for each in squared]
         squared = [each / unit for each, unit in zip(squared, self.units, strict=True)]
         self.kernel = kernel or fitted(squared, values)
-        self.factor, self.weighed = _solved(self.kernel(squared), self.kernel.noise, values)
-        self.variance = _variance(values, self.weighed)
+        self.factor, self.white = _solved(self.kernel(squared), self.kernel.noise, values)
+        self.variance = _variance(self.white)
 
     def __call__(self, new: Sequence[Counts]) -> tuple[Array, Array]:
         """Mean and standard deviation of the process (not of a noisy result) at new architectures."""
         squared = distances(self.known, new)
         covariance = self.kernel([each / unit for each, unit in zip(squared, self.units, strict=True)])
-        explained = solve_triangular(self.factor, covariance, lower=True, check_finite=False)
-        left = np.maximum(1.0 - np.einsum("ij,ij->j", explained, explained), 0.0)
-        return covariance.T @ self.weighed, np.sqrt(left * self.variance)
+        explained = np.linalg.solve(self.factor, covariance)
+        left = np.maximum(1.0 - (explained * explained).sum(0), 0.0)
+        return explained.T @ self.white, np.sqrt(left * self.variance)
 
 
 def distances(a: Sequence[Counts], b: Sequence[Counts]) -> list[Array]:
@@ -140,18 +140,65 @@ def fitted(squared: Sequence[Array], values: Array) -> Kernel:
 
 
 def _solved(covariance: Array, noise: float, values: Array) -> tuple[Array, Array]:
-    noisy = covariance.copy()
-    noisy.flat[:: len(noisy) + 1] += noise + 1e-8
-    factor = np.linalg.cholesky(noisy)
-    return factor, cho_solve((factor, True), values, check_finite=False)
+    """The Cholesky factor L of the noisy covariance, and the values whitened by it: L^-1 y."""
+    factor: Array = np.linalg.cholesky(covariance + (noise + 1e-8) * np.eye(len(covariance)))
+    return factor, np.linalg.solve(factor, values)
 
 
-def _variance(values: Array, weighed: Array) -> float:
+def _variance(white: Array) -> float:
     """The variance of the process that makes the values most likely."""
-    return max(float(values @ weighed) / len(values), 1e-6)
+    return max(float(white @ white) / len(white), 1e-6)
 
 
 def _likelihood(covariance: Array, noise: float, values: Array) -> float:
     """The logarithm of the marginal likelihood at its best variance, up to a constant."""
-    factor, weighed = _solved(covariance, noise, values)
-    return -0.5 * len(values) * log(_variance(values, weighed)) - float(np.log(np.diag(factor)).sum())
+    factor, white = _solved(covariance, noise, values)
+    return -0.5 * len(values) * log(_variance(white)) - float(np.log(np.diag(factor)).sum())
+
+
+class Surrogate:
+    """What a strategy was told, and the process that follows from it.
+
+    Args:
+        features: of the architectures.
+        first: the number of results after which the kernel is made for the first time.
+        most: results that are learned from: half of them the best, half of them the latest.
+    """
+
+    def __init__(self, features: Features, *, first: int, most: int) -> None:
+        self.features, self.first, self.most = features, first, most
+        self.scored: list[tuple[float, Choices]] = []  # in the order of telling, larger is better
+        self._kernel: tuple[int, Kernel] | None = None  # made after so many results
+
+    def process(self, waiting: Sequence[Choices] = ()) -> GaussianProcess:
+        """The process given all results.
+
+        What is `waiting` for a result counts as if it had the expected one, so that nothing else is chosen
+        for the same promise (the kriging believer of Ginsbourger, Le Riche, Carraro 2010).
+        """
+        counts, values = self._learned(len(self.scored))
+        process = GaussianProcess(counts, values, self._fitted())
+        if not waiting:
+            return process
+        expected = self.features.of(waiting)
+        values = np.concatenate([values, process(expected)[0]])
+        return GaussianProcess([*counts, *expected], values, process.kernel)
+
+    def _learned(self, number: int) -> tuple[list[Counts], Array]:
+        """Features and values of those of the first `number` results that are learned from."""
+        half = self.most // 2
+        chosen = list(range(number))
+        if number > self.most:
+            order = sorted(range(number - half), key=lambda i: -self.scored[i][0])
+            chosen = [*sorted(order[: self.most - half]), *range(number - half, number)]
+        counts = self.features.of([self.scored[i][1] for i in chosen])
+        return counts, quantiles([self.scored[i][0] for i in chosen])
+
+    def _fitted(self) -> Kernel:
+        """The kernel, made anew whenever there are a tenth more results: a function of what was told."""
+        number = min(self.first, len(self.scored))
+        while number + max(1, number // 10) <= len(self.scored):
+            number += max(1, number // 10)
+        if self._kernel is None or self._kernel[0] != number:
+            self._kernel = number, GaussianProcess(*self._learned(number)).kernel
+        return self._kernel[1]
