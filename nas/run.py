@@ -45,6 +45,7 @@ class Run:
         self._lock: IO[str] | None = None
         self._before = 0.0  # seconds used by earlier processes
         self._started = time.monotonic()
+        self._read: tuple[int, list[dict[str, Any]]] | None = None  # the ledger's length, and its lines then
 
     # --- opening and closing --------------------------------------------------------------------------------
 
@@ -116,6 +117,7 @@ class Run:
 
     def log(self, kind: str, **content: Any) -> dict[str, Any]:
         """Append one line to the ledger and hand it to the system. Raises OSError if the disk is full."""
+        self._read = None  # a long search need not hold it
         event = {"kind": kind, **content, "time": round(time.time(), 3), "seconds": round(self.seconds, 3)}
         line = (json.dumps(event) + "\n").encode()
         path = self.folder / LEDGER
@@ -130,16 +132,22 @@ class Run:
         return event
 
     def events(self) -> list[dict[str, Any]]:
-        """All whole lines of the ledger."""
-        return list(events(self.folder))
+        """All whole lines of the ledger, read once until it changes: leave them as they are."""
+        path = self.folder / LEDGER
+        size = path.stat().st_size if path.exists() else 0
+        if self._read is None or self._read[0] != size:
+            self._read = (size, list(events(self.folder)))
+        return list(self._read[1])
 
     def _repair(self) -> None:
         """Cut off a torn last line."""
         path = self.folder / LEDGER
         if path.exists():
-            whole = sum(length for _, length in _lines(path))
+            lines = list(_lines(path))
+            whole = sum(length for _, length in lines)
             if whole < path.stat().st_size:
                 os.truncate(path, whole)
+            self._read = (whole, [event for event, _ in lines])
 
     def cut_back(self, covered: int) -> None:
         """Forget the lines after the first `covered` bytes: the checkpoint does not know of them."""

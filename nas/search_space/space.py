@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from random import Random
@@ -292,6 +293,28 @@ class SearchSpace:
                 f"a literal of {self.name!r} has {len(self.decisions)} groups, got {len(groups)}: {text}"
             )
         return {d.name: _parse(d, g) for d, g in zip(self.decisions, groups, strict=True)}
+
+    def recall(self, literal: str, digest: str) -> Architecture:
+        """An architecture that this space wrote down as these two: `parse`, trusting what was checked then.
+
+        Raises ValueError for what cannot be a literal of this space.
+        """
+        groups, parsed = literal.split("+"), self._recalled
+        if len(groups) != len(self.decisions):
+            return self.parse(literal)  # which says what is wrong
+        choices: dict[str, Value] = {}
+        for decision, group in zip(self.decisions, groups, strict=True):
+            value = parsed.get((decision.name, group))
+            if value is None:
+                value = parsed[decision.name, group] = decision.check(_parse(decision, group))
+            choices[decision.name] = value
+        recipe = {name: choices[name][0][1] for name in self.recipe}
+        return Architecture(self.name, choices, literal, digest, recipe)
+
+    @cached_property
+    def _recalled(self) -> dict[tuple[str, str], Value]:
+        """The groups of literals that `recall` met; no more than there are values."""
+        return {}
 
     # --- graphs ---------------------------------------------------------------------------------------------
 
