@@ -123,9 +123,9 @@ class Search:
         state = self.run.load() if isinstance(self.strategy, OneShot) else None
         if isinstance(self.strategy, OneShot) and not any(event["kind"] == "selected" for event in before):
             self.run.cut_back(state["covers"] if state else 0)
+        past = [event for event in self.run.events() if event["kind"] in ("start", "trial", "epoch")]
         if before:
             self.run.log("resume")
-        past = [event for event in self.run.events() if event["kind"] in ("start", "trial", "epoch")]
         self.strategy.resume(task, [self._report(event) for event in past], state)
         self.front.read(past)
         self.front.save(self.run.folder)
@@ -133,7 +133,7 @@ class Search:
 
     def _report(self, event: Mapping[str, Any]) -> Report:
         content = {name: event[name] for name in TIMELESS if name in event}
-        return Report(architecture=self.space.parse(event["literal"]), **content)
+        return Report(architecture=self.space.recall(event["literal"], event["digest"]), **content)
 
     def _log(self, report: Report) -> dict[str, Any]:
         """Ledger first, then the checkpoint that covers it, then best.yaml."""
