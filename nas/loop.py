@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from nas.counting import Cost, cost
 from nas.data import Dataset
 from nas.data.batches import Examples
 from nas.evaluators import EVALUATORS, Objective
-from nas.execution import EXECUTORS, Executor
+from nas.execution import EXECUTORS, Executor, devices
 from nas.front import RunFront
 from nas.goal import goals_of
 from nas.recipe import Recipe
@@ -35,7 +36,7 @@ from nas.strategies import STRATEGIES, AskTell, OneShot, Report, Strategy, Task
 from nas.subject import Subject, from_config
 from nas.training import facts_of, same_data, settled, train_network
 
-TIMELESS = ("kind", "step", "metrics", "tables", "replayed", "error", "epochs", "network")
+TIMELESS = ("kind", "step", "metrics", "tables", "replayed", "error", "epochs", "network", "accuracies")
 Config = dict[str, Any]
 
 
@@ -115,7 +116,8 @@ class Search:
 
     def spent(self) -> str | None:
         """Which limit of time is reached, or None."""
-        return self.budget.spent(seconds=self.run.seconds)
+        in_use = devices(self.config["device"], self.config["executor"].get("workers", 1))
+        return self.budget.spent(seconds=self.run.seconds, devices=in_use)
 
     def _take_up(self, task: Task) -> list[dict[str, Any]]:
         """Hand the strategy what an earlier process left; the events of the search that are covered."""
@@ -147,7 +149,7 @@ class Search:
             content["tables"] = {
                 n: [[round(w, 6) for w in row] for row in rows] for n, rows in report.tables.items()
             }
-        for name in ("epochs", "error", "network"):
+        for name in ("epochs", "error", "network", "accuracies"):
             if getattr(report, name) is not None:
                 content[name] = getattr(report, name)
         event = self.run.log(report.kind, **content, **({"replayed": True} if report.replayed else {}))
@@ -177,6 +179,7 @@ class Search:
         """The cost of the network that an architecture gives, at the network's scale."""
         return cost(self._sized.fill(architecture))
 
+    @cached_property
     def _examples(self) -> Examples:
         assert self.data is not None
         held = self.data.split(self.config["data"]["valid"], seed=derive(self.seed, "split"))
@@ -191,7 +194,7 @@ class Search:
         chosen = dict(self.config["evaluator"])
         evaluator = EVALUATORS.resolve(chosen.pop("name"))
         recipe = Recipe(**self.config["train"])
-        evaluate = evaluator(self.space, self._examples(), recipe, self.config["device"], **chosen)
+        evaluate = evaluator(self.space, self._examples, recipe, self.config["device"], **chosen)
         return make(evaluate, self.seed, **settings)
 
     def _task(self, executor: Executor | None) -> Task:
@@ -203,8 +206,9 @@ class Search:
             goals=self.goals,
             lag=self.config["search"]["lag"],
             ordered=self.config["search"]["order"] == "number",
+            early_stop=self.config["search"].get("early_stop", "none"),
             device=self.config["device"],
-            examples=self._examples() if executor is None else None,
+            examples=None if self.data is None else self._examples,
             executor=executor,
             tick=self.watcher.tick,
         )

@@ -89,6 +89,7 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "operations": _operations,
     "strategies": _registry("nas.strategies", "STRATEGIES"),
     "evaluators": _registry("nas.evaluators", "EVALUATORS"),
+    "proxies": _registry("nas.evaluators", "PROXIES"),
     "baselines": _baselines,
     "inspections": _registry("nas.inspection", "INSPECTIONS"),
     "prunings": _registry("nas.pruning", "PRUNINGS"),

@@ -1,6 +1,8 @@
 """Evaluators: what an architecture's result is."""
 
 from nas.evaluators.objective import Objective
+from nas.evaluators.proxies import PROXIES
 from nas.evaluators.scratch import EVALUATORS, Scratch
+from nas.evaluators.zero_cost import ZeroCost
 
-__all__ = ["EVALUATORS", "Objective", "Scratch"]
+__all__ = ["EVALUATORS", "PROXIES", "Objective", "Scratch", "ZeroCost"]

@@ -11,7 +11,11 @@ from nas.strategies.hyperband import Hyperband
 from nas.strategies.local_search import LocalSearch
 from nas.strategies.optuna_samplers import CMAES, NSGA2, NSGA3, TPE, BruteForce, GaussianProcess
 from nas.strategies.pareto_evolution import ParetoEvolution
+from nas.strategies.pnas import PNAS
+from nas.strategies.ppo import PPO
+from nas.strategies.predictor import Predictor
 from nas.strategies.random_search import RandomSearch
+from nas.strategies.reinforce import Reinforce
 from nas.strategies.strategy import (
     STRATEGIES,
     OneShot,
@@ -19,30 +23,11 @@ from nas.strategies.strategy import (
     Strategy,
     Task,
 )
+from nas.strategies.zero_cost import ZeroCost
 
 __all__ = [
-    "CMAES",
-    "NSGA2",
-    "NSGA3",
-    "STRATEGIES",
-    "TPE",
-    "Asha",
-    "AskTell",
-    "Bohb",
-    "BruteForce",
-    "Darts",
-    "Evolution",
-    "Executor",
-    "Exhaustive",
-    "GaussianProcess",
-    "Hyperband",
-    "LocalSearch",
-    "OneShot",
-    "ParetoEvolution",
-    "RandomSearch",
-    "RegularizedEvolution",
-    "Report",
-    "Strategy",
-    "Task",
-    "Trial",
+    "CMAES", "NSGA2", "NSGA3", "PNAS", "PPO", "STRATEGIES", "TPE", "Asha", "AskTell", "Bohb", "BruteForce",
+    "Darts", "Evolution", "Executor", "Exhaustive", "GaussianProcess", "Hyperband", "LocalSearch",
+    "OneShot", "ParetoEvolution", "Predictor", "RandomSearch", "RegularizedEvolution", "Reinforce",
+    "Report", "Strategy", "Task", "Trial", "ZeroCost",
 ]  # fmt: skip
