@@ -17,6 +17,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+USER = "nas_user_"  # beginning of the module names of files that are imported by path
 LISTED = 60  # names, at most, that a message lists
 
 
@@ -56,8 +57,8 @@ def _whole(path: str) -> Path:
 def load_file(path: Path) -> ModuleType:
     """Import a Python file by its path, once a process. Raises ValueError if it is missing or fails."""
     path = path.expanduser().resolve()
-    # The same name in every process, so that what the file defines can be sent to workers.
-    name = f"nas_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    # The same name in every process: what the file defines can be sent to workers that imported it.
+    name = f"{USER}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     if not path.is_file():
@@ -73,6 +74,12 @@ def load_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise ValueError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
     return module
+
+
+def loaded_files() -> list[Path]:
+    """The files that `load_file` imported in this process: what a worker has to import as well."""
+    own = [module for name, module in sys.modules.items() if name.startswith(USER)]
+    return [Path(module.__file__) for module in own if module.__file__]
 
 
 class Registry(Mapping[str, T], Generic[T]):

@@ -12,15 +12,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "nas").rglob("*.py"))
 LAYERS = [
-    {"registry", "seeding", "budget", "documents", "interruption", "goal"},
+    {"registry", "seeding", "budget", "documents", "interruption", "goal", "pareto"},
     {"graph", "isomorphism", "signature", "recipe", "augment"},
     {"search_space", "primitives", "hand_designed"},
     {"network", "counting", "data"},
     {"supernet", "train"},
     {"execution", "run", "exporters"},
+    {"front"},
     {"strategies", "evaluators", "subject", "constraints"},
     {"report", "lint", "bench"},
-    {"training", "loop", "config", "entries", "compare"},
+    {"training", "loop", "config", "entries", "compare", "result"},
     {"artefacts", "api", "inspection", "pruning"},
     {"cli"},
 ]
@@ -32,6 +33,7 @@ NO_TORCH = (
     "documents",
     "interruption",
     "goal",
+    "pareto",
     "graph",
     "isomorphism",
     "signature",

@@ -19,6 +19,9 @@ from nas.search_space import Architecture, SearchSpace, space
 from nas.strategies import STRATEGIES, AskTell, Report, Task
 
 BLACK_BOX = sorted(name for name, made in STRATEGIES.items() if issubclass(made, AskTell))
+SETTINGS: dict[str, dict[str, Any]] = {"zero_cost": {"candidates": 20}}  # of the laws, to be quick
+LONG = {"gp", "zero_cost"}  # seconds a search
+EITHER = [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in BLACK_BOX]
 SPACES = {
     "nasbench201": {"channels": 4, "cells": 1},
     "chain": {"channels": 4},
@@ -66,7 +69,7 @@ def toy_other(architecture: Architecture) -> float:
 
 def made_of(name: str, on: SearchSpace) -> AskTell:
     """The strategy as registered; skipped for a space that it refuses."""
-    strategy = STRATEGIES[name]()
+    strategy = STRATEGIES[name](**SETTINGS.get(name, {}))
     assert isinstance(strategy, AskTell)
     try:
         strategy.check(on)
@@ -98,7 +101,7 @@ def test_budget_and_legal_proposals(name: str, on: str) -> None:
     assert started == list(range(len(started)))
 
 
-@pytest.mark.parametrize("name", BLACK_BOX)
+@pytest.mark.parametrize("name", EITHER)
 @pytest.mark.parametrize("lag", [0, 2])
 def test_killed_anywhere_it_goes_on_identically(name: str, lag: int) -> None:
     """Reports cut off after any number of lines are taken up to the same lines."""
@@ -166,6 +169,14 @@ def test_every_trial_may_fail(name: str) -> None:
     assert strategy.front() == []
 
 
+def test_exhaustive_search_proposes_everything_once() -> None:
+    made = space("chain", layers=2, channels=4)
+    executor = Toy()
+    run(STRATEGIES["exhaustive"](), task(made, executor, trials=10_000, replay=False))
+    every = {trial.architecture.literal for trial in executor.evaluated}
+    assert len(executor.evaluated) == len(every) == made.size
+
+
 # --- on a table ---
 
 
@@ -174,10 +185,11 @@ def nasbench201() -> Table:
     return Table.read(tables() / "nasbench201.csv.gz", columns=("cifar10_valid_12", "cifar10_test_200"))
 
 
-@pytest.mark.parametrize("name", BLACK_BOX)
+@pytest.mark.parametrize("name", EITHER)
 def test_at_least_as_good_as_random(name: str, nasbench201: Table) -> None:
     """Published numbers: random search reaches 93.73 with 100 evaluations; nothing may be clearly worse."""
     made = space("nasbench201", channels=4, cells=1)
+    made_of(name, made)
     on = Bench(nasbench201, made, (Goal("cifar10_valid_12"),), Goal("cifar10_test_200"), trials=60)
     seeds = 12
     ours, random = (bench(on, each, seeds=seeds) for each in (name, "random"))

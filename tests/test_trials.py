@@ -129,8 +129,9 @@ def test_a_trial_is_judged_by_its_best_so_far() -> None:
 
 
 EARLY = [
-    *(each for each in TINY_SEARCH if not each.startswith("data.limit")),
-    *("data.limit=300", "strategy=random", "strategy.epochs=3", "budget=14trials", "search.lag=1"),
+    *(each for each in TINY_SEARCH if not each.startswith(("data.limit", "space.channels"))),
+    *("data.limit=600", "space.channels=4", "train.lr=0.1", "train.batch=32"),
+    *("strategy=random", "strategy.epochs=3", "budget=14trials", "search.lag=1"),
 ]
 
 

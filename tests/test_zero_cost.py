@@ -164,7 +164,9 @@ def test_snip_is_the_derivative_by_masks(norm: bool, batch: tuple[Tensor, Tensor
         masked = {name: value * masks.get(name, 1) for name, value in values.items()}
         return nn.functional.cross_entropy(functional(network)(masked, images), batch[1])
 
-    derivative = torch.func.grad(loss)(masks)
+    for mask in masks.values():
+        mask.requires_grad_(True)
+    derivative = dict(zip(masks, torch.autograd.grad(loss(masks), list(masks.values())), strict=True))
     assert found["snip"] == pytest.approx(sum(d.abs().sum().item() for d in derivative.values()), rel=1e-3)
     total = sum(d.sum().item() for d in derivative.values())
     assert found["plain"] == pytest.approx(total, rel=1e-3, abs=1e-5)
@@ -183,7 +185,7 @@ def test_grad_norm_and_grasp_follow_from_gradient_and_hessian(batch: tuple[Tenso
         given = {name: parts[name].view_as(value) if name in own else value for name, value in values.items()}
         return nn.functional.cross_entropy(functional(network)(given, images), batch[1])
 
-    gradient = torch.func.grad(loss)(flat)
+    (gradient,) = torch.autograd.grad(loss(flat.requires_grad_(True)), flat)
     hessian = torch.autograd.functional.hessian(loss, flat)
     assert found["grad_norm"] == pytest.approx(sum(g.norm().item() for g in gradient.split(sizes)), rel=1e-3)
     assert found["grasp"] == pytest.approx(-(flat @ hessian @ gradient).item(), rel=1e-3)
@@ -216,7 +218,7 @@ def test_fisher_is_half_the_squared_derivative_by_masks_of_channels(batch: tuple
 
 def test_what_batch_norm_follows_adds_nothing_to_plain(batch: tuple[Tensor, Tensor]) -> None:
     network = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, eps=0), nn.ReLU(), nn.Flatten(), nn.Linear(36, CLASSES)
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, eps=1e-12), nn.ReLU(), nn.Flatten(), nn.Linear(36, CLASSES)
     )
     whole = PROXIES["plain"](network, *batch)
     logits = network.train()(batch[0])
@@ -305,9 +307,10 @@ def test_jacov_of_uncorrelated_gradients_is_the_largest() -> None:
 def test_zen_looks_at_neither_weights_nor_images_and_undoes_batch_norms(batch: tuple[Tensor, Tensor]) -> None:
     one, other = (PROXIES["zen"](tiny(seed=seed), *batch) for seed in (0, 1))
     assert one == other == PROXIES["zen"](tiny(), 5 * batch[0], batch[1])
+    larger = torch.randn(6, 3, 16, 16), batch[1]
     plain = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.ReLU(), nn.Conv2d(8, 8, 3, bias=False))
     normed = nn.Sequential(plain[0], nn.BatchNorm2d(8), plain[1], plain[2], nn.BatchNorm2d(8))
-    assert PROXIES["zen"](normed, *batch) == pytest.approx(PROXIES["zen"](plain, *batch), abs=0.3)
+    assert PROXIES["zen"](normed, *larger) == pytest.approx(PROXIES["zen"](plain, *larger), abs=0.1)
 
 
 def test_sizes_are_those_of_the_graph() -> None:

@@ -30,6 +30,8 @@ DataName = Annotated[str | None, typer.Option("--data", help="name | folder:DIR 
 DataDir = Annotated[Path | None, typer.Option(help="folder of the data files (default: NAS_DATA, or ./data)")]
 Download = Annotated[bool, typer.Option("--download", help="fetch data that are missing")]
 RecipeName = Annotated[str | None, typer.Option("--recipe", help="training recipe, by name or YAML file")]
+Budget = Annotated[str | None, typer.Option(help="50epochs, 200trials, 3h, 8gpuh, or several with commas")]
+Controls = Annotated[int | None, typer.Option(min=0, help="networks a group trained for comparison; 0: none")]
 Objectives = Annotated[
     list[str] | None,
     typer.Option(

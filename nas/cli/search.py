@@ -18,13 +18,9 @@ def command(
         str | None, typer.Option(help="strategy: name | file.py:name (default darts)")
     ] = None,
     data: o.DataName = None,
-    budget: Annotated[
-        str | None, typer.Option(help="50epochs, 200trials, 3h, 8gpuh, or several with commas")
-    ] = None,
+    budget: o.Budget = None,
     objective: o.Objectives = None,
-    controls: Annotated[
-        int | None, typer.Option(min=0, help="networks a group trained for comparison; 0: none")
-    ] = None,
+    controls: o.Controls = None,
     executor: Annotated[str | None, typer.Option(help="where trials run: local")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="trials at a time")] = None,
     recipe: o.RecipeName = None,

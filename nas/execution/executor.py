@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Protocol
 
 from pydantic import Field
 
-from nas.registry import Registry
+from nas.registry import Registry, load_file, loaded_files
 from nas.search_space import Architecture
 from nas.seeding import derive
 
@@ -109,7 +111,13 @@ class Local(Executor):
             1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start,
-            initargs=(self.evaluate, self.threads, torch.are_deterministic_algorithms_enabled(), worker),
+            initargs=(
+                loaded_files(),
+                pickle.dumps(self.evaluate),
+                self.threads,
+                torch.are_deterministic_algorithms_enabled(),
+                worker,
+            ),
         )
         return pool.submit(_evaluate, trial, self._key(trial))
 
@@ -161,7 +169,8 @@ class Local(Executor):
 _evaluator: Evaluator | None = None  # of a worker process
 
 
-def _start(evaluate: Evaluator, threads: int, deterministic: bool, worker: int) -> None:
+def _start(files: list[Path], evaluator: bytes, threads: int, deterministic: bool, worker: int) -> None:
+    """Make a worker process ready. The evaluator may be made of what is defined in the files."""
     import signal
     import threading
 
@@ -172,6 +181,9 @@ def _start(evaluate: Evaluator, threads: int, deterministic: bool, worker: int) 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
+    for path in files:
+        load_file(path)
+    evaluate: Evaluator = pickle.loads(evaluator)
     if getattr(evaluate, "device", None) == "cuda" and torch.cuda.device_count() > 1:
         torch.cuda.set_device(worker % torch.cuda.device_count())  # what "cuda" means in this process
     _evaluator = evaluate

@@ -70,8 +70,11 @@ class AskTell(Strategy):
         return tuple(goal.score(result) for goal in self.task.goals)
 
     def seen(self, architecture: Architecture) -> bool:
-        """Whether the same network was proposed already."""
-        return self.identity(architecture) in self._seen
+        """Whether the same network was proposed already; never so for choices that are no network."""
+        try:
+            return self.identity(architecture) in self._seen
+        except ValueError:
+            return False
 
     def identity(self, architecture: Architecture) -> str:
         """Equal for architectures whose results are the same: `SearchSpace.result_digest`, or literals."""

@@ -1,8 +1,8 @@
-"""Exhaustive search: every architecture of a space, one after the other."""
+"""Exhaustive search: every architecture of a space, each once."""
 
 from __future__ import annotations
 
-from math import comb
+import math
 from typing import Annotated
 
 from pydantic import Field
@@ -19,8 +19,9 @@ from nas.strategies.strategy import STRATEGIES
 class Exhaustive(AskTell):
     """Exhaustive search: every network of the space once, in a fixed order
 
-    The last decision changes fastest. Illegal architectures are skipped, and those that are a network which
-    was proposed before.
+    The order is that of the multiples of the golden ratio, modulo the size of the space: after any number of
+    proposals they lie evenly in it, and no stretch of illegal ones holds the search up. Illegal architectures
+    are skipped, and those that are a network which was proposed before.
 
     Args:
         epochs: of training for each candidate.
@@ -29,22 +30,36 @@ class Exhaustive(AskTell):
     def __init__(self, epochs: Annotated[int, Field(ge=1)] = 5) -> None:
         super().__init__()
         self.epochs = epochs
-        self._last = -1  # the place of the last architecture that was told
+        self._last = -1  # the turn of the last architecture that was told
+
+    def begin(self) -> None:
+        self._size = self.task.space.size
+        self._stride = stride(self._size)
+        self._back = pow(self._stride, -1, self._size)
 
     def ask(self, number: int) -> Trial | None:
         space = self.task.space
-        waiting = [rank(space, trial.architecture) for trial in self.pending.values()]
-        place, size = max([self._last, *waiting]) + 1, space.size
-        while place < size:
-            architecture = at(space, place)
+        waiting = [self._turn(trial.architecture) for trial in self.pending.values()]
+        for turn in range(max([self._last, *waiting]) + 1, self._size):
+            architecture = at(space, turn * self._stride % self._size)
             if space.why_not(architecture) is None and not self.seen(architecture):
                 return Trial(number, architecture, self.epochs)
-            place += 1
         return None
 
     def tell(self, trial: Trial, result: Result | None) -> None:
         super().tell(trial, result)
-        self._last = max(self._last, rank(self.task.space, trial.architecture))
+        self._last = max(self._last, self._turn(trial.architecture))
+
+    def _turn(self, architecture: Architecture) -> int:
+        return rank(self.task.space, architecture) * self._back % self._size
+
+
+def stride(size: int) -> int:
+    """The number nearest above ``size / 1.618`` that has no divisor in common with `size`."""
+    found = int(size / ((1 + math.sqrt(5)) / 2)) + 1
+    while math.gcd(found, size) > 1:
+        found += 1
+    return found
 
 
 def at(space: SearchSpace, place: int) -> Architecture:
@@ -70,7 +85,7 @@ def value_at(decision: Decision, place: int) -> Value:
     place, digits = divmod(place, len(legal) ** keep)
     rows: list[int] = []
     for row in range(decision.rows):
-        beginning = comb(decision.rows - row - 1, keep - len(rows) - 1) if len(rows) < keep else 0
+        beginning = math.comb(decision.rows - row - 1, keep - len(rows) - 1) if len(rows) < keep else 0
         if place < beginning:
             rows.append(row)
         else:
@@ -91,7 +106,7 @@ def rank_of(decision: Decision, value: Value) -> int:
         if row in kept:
             found += 1
         else:
-            place += comb(decision.rows - row - 1, keep - found - 1)
+            place += math.comb(decision.rows - row - 1, keep - found - 1)
     for _, option in value:
         place = place * len(legal) + legal.index(option)
     return place

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from nas.evaluators.proxies.functions import ACTIVATIONS, NORMALISATIONS
 from nas.evaluators.proxies.proxy import operand, parameters, proxy, weights
 
-SMALL = 2.0**-900  # an input so small that what overflows with ones does not
+SMALL = 2.0**-450  # a factor on the input, and on the output, with which nothing overflows on the way
 
 
 @proxy("synflow")
@@ -34,12 +34,12 @@ def synflow(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     flow = _flow(network, ones)
     if not math.isfinite(flow):
         flow = _flow(network, ones, SMALL)
-        return math.log(flow) - math.log(SMALL) if 0 < flow < math.inf else -math.inf
+        return math.log(flow) - 2 * math.log(SMALL) if 0 < flow < math.inf else -math.inf
     return math.log(flow) if flow > 0 else -math.inf
 
 
 def _flow(network: nn.Module, ones: Tensor, scale: float = 1.0) -> float:
-    """The sum of |w dR/dw|. With `scale` input and biases are that much smaller, and so is the sum."""
+    """The sum of |w dR/dw|. Input and biases are taken `scale` times, and so is R."""
     if scale != 1:
         with torch.no_grad():
             for _, name, parameter in parameters(network):
@@ -47,7 +47,7 @@ def _flow(network: nn.Module, ones: Tensor, scale: float = 1.0) -> float:
                     parameter.mul_(scale)
     own = weights(network)
     with Linear():
-        total = network(ones * scale).sum()
+        total = network(ones * scale).sum() * scale
     found = torch.autograd.grad(total, own, materialize_grads=True)
     return sum((weight * each).abs().sum().item() for weight, each in zip(own, found, strict=True))
 
