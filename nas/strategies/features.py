@@ -52,9 +52,8 @@ class Outline:
 
     def __init__(self, space: SearchSpace) -> None:
         self.steps: list[tuple[Node, tuple[Hole, ...]]] = []
-        self.constant: set[str] = (
-            set()
-        )  # nodes at which the outline begins: inputs, and copies of what was asked
+        # Nodes at which the outline begins: inputs, and copies of what was asked.
+        self.constant: set[str] = set()
         self.void: set[str] = set()  # nodes that are zero
         self.ends: dict[str, None] = {}  # nodes that something outside reads
         self.recipe = space.recipe
@@ -88,9 +87,8 @@ class Outline:
     def fill(self, choices: Choices) -> tuple[dict[str, Part], list[str]]:
         """The nodes that matter, each after those that it reads; and what the ends read."""
         picked = {name: dict(value) for name, value in choices.items()}
-        terms: dict[
-            str, tuple[str, ...]
-        ] = {}  # of the present nodes: the parts and inputs whose values they join
+        # Of the present nodes: the parts and inputs whose values they join.
+        terms: dict[str, tuple[str, ...]] = {}
         parts: dict[str, Part] = {}
         read: set[str] = set()
         for node, holes in self.steps:

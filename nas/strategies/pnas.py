@@ -27,13 +27,13 @@ from nas.search_space.decision import Decision
 from nas.seeding import generator
 from nas.strategies.ask_tell import AskTell
 from nas.strategies.features import Choices, Features, key_of
+from nas.strategies.predictor import first_new
 from nas.strategies.random_search import unseen
 from nas.strategies.strategy import STRATEGIES
 from nas.strategies.surrogate import Surrogate
 
 Positive = Annotated[int, Field(ge=1)]
 Slot = tuple[Decision, int | None]  # one row of a decision that keeps all; the whole of another
-CHECKED = 40  # candidates, the preferred first, that are looked at for one that is legal and new
 TRIALS = 100  # where the budget does not say
 KNOWN = 300  # results that the surrogate learns from
 
@@ -81,7 +81,7 @@ class PNAS(AskTell):
         first = number // self.width
         for stage in range(first, first + len(self.parts)):  # the next one if this one has nothing new
             candidates = self._candidates(stage, first * self.width)
-            found = self._first(candidates[i] for i in self._order(candidates, rng)[:CHECKED])
+            found = first_new(self, candidates, self._order(candidates, rng))
             if found is not None:
                 return Trial(number, found, self.epochs)
         return Trial(number, unseen(self, lambda: self.task.space.sample(rng)), self.epochs)
@@ -110,12 +110,6 @@ class PNAS(AskTell):
             return places
         mean, _ = self.surrogate.process()(self.surrogate.features.of(candidates))
         return [places[i] for i in np.argsort(-mean[places], kind="stable")]
-
-    def _first(self, candidates: Iterator[Choices]) -> Architecture | None:
-        """The first candidate that is legal and not seen."""
-        space = self.task.space
-        made = (space.architecture(choices) for choices in candidates)
-        return next((each for each in made if not self.seen(each) and space.why_not(each) is None), None)
 
 
 def _slots(space: SearchSpace) -> list[Slot]:

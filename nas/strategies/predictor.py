@@ -8,7 +8,9 @@ Weisfeiler-Lehman subtrees of architectures, as in NAS-BOWL (Ru, Wan, Dong, Osbo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
 from random import Random
 from typing import Annotated, Literal
 
@@ -25,8 +27,8 @@ from nas.strategies.strategy import STRATEGIES
 from nas.strategies.surrogate import Array, GaussianProcess, Surrogate, expected_improvement
 
 Positive = Annotated[int, Field(ge=1)]
-POOLS = 3  # of candidates, before chance decides
-CHECKED = 40  # candidates of a pool, the preferred first, that are looked at for one that is legal and new
+CHECKED = 40  # candidates, the preferred first, that are looked at for one that is legal and new
+LEGAL = 8  # legal mutations of the best, and as many samples, where hardly any candidate is legal
 STEPS = 4  # mutations that lead to a candidate, at most
 
 
@@ -36,7 +38,8 @@ class Predictor(AskTell):
 
     Args:
         initial: random architectures before the first choice.
-        acquisition: ``expected_improvement``, or ``thompson``: the best under one draw from the posterior.
+        acquisition: ``expected_improvement``, or ``thompson``: the largest of one draw from the posterior of
+            each candidate.
         parents: the best found so far, whose mutations are the candidates.
         mutations: candidates of one to four mutations each.
         samples: random candidates beside them.
@@ -76,34 +79,29 @@ class Predictor(AskTell):
         found = None
         if len(self.surrogate.scored) >= self.initial:
             process = self.surrogate.process([each.choices for each in self._waiting()])
-            for turn in range(POOLS):
-                candidates = self._candidates(rng)
+            for turn, pool in enumerate((self._free, self._free, self._legal)):
+                candidates = pool(rng)
                 wish = self._wish(process, candidates, (number, turn))
-                found = self._first(candidates[i] for i in np.argsort(-wish, kind="stable")[:CHECKED])
+                found = first_new(self, candidates, np.argsort(-wish, kind="stable"))
                 if found is not None:
                     break
         found = found or unseen(self, lambda: self.task.space.sample(rng))
         return Trial(number, found, self.epochs)
 
-    def _first(self, candidates: Iterator[Choices]) -> Architecture | None:
-        """The first candidate that is legal and not seen."""
-        space = self.task.space
-        for choices in candidates:
-            architecture = space.architecture(choices)
-            if not self.seen(architecture) and space.why_not(architecture) is None:
-                return architecture
-        return None
-
     # --- candidates -----------------------------------------------------------------------------------------
 
-    def _candidates(self, rng: Random) -> list[Choices]:
+    def _chosen(self) -> list[Choices]:
+        """The parents."""
+        best = sorted(self.surrogate.scored, key=lambda each: -each[0])
+        return [choices for _, choices in best[: self.parents]]
+
+    def _free(self, rng: Random) -> list[Choices]:
         """Different choices, none of them told or pending; whether they are legal is not known yet."""
-        space = self.task.space
-        best = sorted(self.surrogate.scored, key=lambda each: -each[0])[: self.parents]
+        space, best = self.task.space, self._chosen()
         movable = [decision for decision in space.decisions if decision.size > 1]
         found: dict[object, Choices] = {}
         for _ in range(self.mutations if movable else 0):
-            choices = dict(rng.choice(best)[1])
+            choices = dict(rng.choice(best))
             for step in range(STEPS):
                 decision = rng.choice(movable)
                 choices[decision.name] = decision.mutate(choices[decision.name], rng)
@@ -117,6 +115,14 @@ class Predictor(AskTell):
             found.pop(key_of(known.choices), None)
         return list(found.values())
 
+    def _legal(self, rng: Random) -> list[Choices]:
+        """Fewer, each of them legal; some may be known."""
+        space, best = self.task.space, self._chosen()
+        found = [space.sample(rng) for _ in range(LEGAL)]
+        with suppress(ValueError):  # no mutation leads to another legal network
+            found += [space.mutate(space.architecture(rng.choice(best)), rng) for _ in range(LEGAL)]
+        return [each.choices for each in found]
+
     def _waiting(self) -> list[Architecture]:
         return [trial.architecture for trial in self.pending.values()]
 
@@ -129,3 +135,10 @@ class Predictor(AskTell):
             return expected_improvement(mean, deviation, float(process.values.max()))
         draws = np.random.default_rng(derive(self.task.seed, "thompson", *key))
         return mean + deviation * draws.standard_normal(len(mean))
+
+
+def first_new(strategy: AskTell, candidates: Sequence[Choices], order: Iterable[int]) -> Architecture | None:
+    """The first candidate in this order that is legal and not seen; None if none of the first ones is."""
+    space = strategy.task.space
+    made = (space.architecture(candidates[place]) for place in islice(order, CHECKED))
+    return next((each for each in made if not strategy.seen(each) and space.why_not(each) is None), None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import erf, log, sqrt
+from math import erfc, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -36,7 +36,7 @@ def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
     certain = deviation <= 0
     safe = np.where(certain, 1.0, deviation)
     u = gain / safe
-    below = np.array([0.5 * (1 + erf(each / sqrt(2))) for each in u])
+    below = np.array([0.5 * erfc(-each / sqrt(2)) for each in u])
     density = np.exp(-0.5 * u * u) / np.sqrt(2 * np.pi)
     return np.where(certain, np.maximum(gain, 0.0), np.maximum(gain * below + safe * density, 0.0))
 
@@ -141,8 +141,9 @@ def fitted(squared: Sequence[Array], values: Array) -> Kernel:
 
 def _solved(covariance: Array, noise: float, values: Array) -> tuple[Array, Array]:
     """The Cholesky factor L of the noisy covariance, and the values whitened by it: L^-1 y."""
-    factor: Array = np.linalg.cholesky(covariance + (noise + 1e-8) * np.eye(len(covariance)))
-    return factor, np.linalg.solve(factor, values)
+    noisy = covariance + (noise + 1e-8) * np.eye(len(covariance))
+    factor = np.asarray(np.linalg.cholesky(noisy), dtype=np.float64)
+    return factor, np.asarray(np.linalg.solve(factor, values), dtype=np.float64)
 
 
 def _variance(white: Array) -> float:
