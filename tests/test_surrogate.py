@@ -68,7 +68,7 @@ def features(made: SearchSpace, architectures: list[Architecture]) -> list[Count
 @pytest.mark.parametrize("address", [*SPACES, *JOINT])
 def test_features_tell_apart_what_is_trained_differently_and_nothing_that_is_one(address: str) -> None:
     made = small(address)
-    architectures = wandered(made, 8, 6)
+    architectures = wandered(made, 6, 5)
     counts = features(made, architectures)
     results = [made.result_digest(each) for each in architectures]
     for i, j in combinations(range(len(architectures)), 2):
