@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -278,7 +279,7 @@ def propose(learned: Policy, seen: Callable[[Architecture], bool], *, seed: int,
     """A legal sample, one that was not seen if possible.
 
     What is illegal or seen is drawn again, then at higher temperatures. If all draws were, the closest of the
-    illegal ones are repaired. Raises ValueError if no legal architecture is found at all.
+    illegal ones are repaired, then uniform ones are looked at. Raises ValueError if no legal one is found.
     """
     space = learned.layout.space
     generator = torch.Generator().manual_seed(derive(seed, "ask", number))
@@ -292,8 +293,7 @@ def propose(learned: Policy, seen: Callable[[Architecture], bool], *, seed: int,
                 return sampled
             else:
                 known = known or sampled
-    if illegal:
-        others = _legal(space, illegal, Random(derive(seed, "repair", number)))
+    for others in _legal(space, illegal, Random(derive(seed, "repair", number))) if illegal else ():
         fresh = [each for each in others if not seen(each)]
         if fresh:  # one by its chance, which repairs and uniform samples know nothing of
             chances = learned.log_prob(fresh).detach().softmax(0)
@@ -303,10 +303,9 @@ def propose(learned: Policy, seen: Callable[[Architecture], bool], *, seed: int,
     return known
 
 
-def _legal(space: SearchSpace, illegal: Sequence[Architecture], rng: Random) -> list[Architecture]:
-    """Legal architectures near the closest of these; uniform ones where single steps lead to none."""
+def _legal(space: SearchSpace, illegal: Sequence[Architecture], rng: Random) -> Iterator[list[Architecture]]:
+    """Legal architectures near the closest of these, if single steps lead there; then uniform ones."""
     closest = sorted(illegal, key=lambda each: excess(space.every_rule, each))[:REPAIRS]
-    try:
-        return [repaired(space, each, order=lambda near: rng.sample(near, len(near))) for each in closest]
-    except ValueError:
-        return [space.sample(rng) for _ in range(DRAWS)]
+    with suppress(ValueError):
+        yield [repaired(space, each, order=lambda near: rng.sample(near, len(near))) for each in closest]
+    yield [space.sample(rng) for _ in range(DRAWS)]
