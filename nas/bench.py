@@ -17,6 +17,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from nas.budget import Budget
 from nas.evaluators.table import Table, Tabular
 from nas.execution import Trial
@@ -226,7 +228,8 @@ def bench(
     keys = [derive(seed, "bench", number) % 2**31 for number in range(seeds)]
     began = time.perf_counter()
     if workers == 1 or seeds == 1:
-        curves = [on.run(strategy, bound, seed=key) for key in keys]
+        with threadpool_limits(1):
+            curves = [on.run(strategy, bound, seed=key) for key in keys]
     else:
         with ProcessPoolExecutor(
             workers, mp_context=get_context("spawn"), initializer=_start, initargs=(on,)
@@ -248,6 +251,7 @@ def _start(on: Bench) -> None:
 
     global _bench
     torch.set_num_threads(1)
+    threadpool_limits(1)  # of the libraries under NumPy: on small matrices threads only wait for each other
     _bench = on
 
 

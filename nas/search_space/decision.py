@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations, product
 from math import comb
 from random import Random
@@ -49,7 +50,7 @@ class Decision:
         if not self.legal:
             raise ValueError(f"decision {self.name!r} has no option that a value may have")
 
-    @property
+    @cached_property
     def legal(self) -> tuple[Option, ...]:
         """The options that a value may have."""
         return tuple(option for option in self.options if option not in self.never)
