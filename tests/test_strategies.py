@@ -16,6 +16,7 @@ from nas.evaluators.table import Table
 from nas.execution import Executor, Result, Trial
 from nas.goal import Goal
 from nas.search_space import Architecture, SearchSpace, space
+from nas.search_space.listed import Listed
 from nas.strategies import STRATEGIES, AskTell, Report, Task
 
 BLACK_BOX = sorted(name for name, made in STRATEGIES.items() if issubclass(made, AskTell))
@@ -175,6 +176,16 @@ def test_exhaustive_search_proposes_everything_once() -> None:
     run(STRATEGIES["exhaustive"](), task(made, executor, trials=10_000, replay=False))
     every = {trial.architecture.literal for trial in executor.evaluated}
     assert len(executor.evaluated) == len(every) == made.size
+
+
+@pytest.mark.parametrize("name", ["regularized_evolution", "evolution"])
+def test_evolution_leaves_a_neighbourhood_that_is_all_known(name: str) -> None:
+    """Of a list, the nearest members may be nearest to each other alone."""
+    whole = space("nasbench201", **SPACES["nasbench201"])
+    drawn = {each.literal: each for each in (whole.sample(Random(i)) for i in range(60))}
+    made, executor = Listed.of(whole, drawn.values()), Toy()
+    run(STRATEGIES[name](), task(made, executor, trials=len(drawn), replay=False))
+    assert len({trial.architecture.literal for trial in executor.evaluated}) > 0.9 * len(drawn)
 
 
 # --- on a table ---

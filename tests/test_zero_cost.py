@@ -429,6 +429,22 @@ def test_another_strategy_takes_over_having_been_told() -> None:
     assert following.digest in near
 
 
+@pytest.mark.parametrize("then", ["asha", "hyperband", "bohb"])
+def test_a_strategy_with_rungs_begins_with_the_ranking(then: str) -> None:
+    """It decides how long each trial trains, and whom it promotes."""
+    made = space("nasbench201", channels=2, cells=1)
+    arguments = {"proxy": "params", "candidates": 20}
+    trials = []
+    strategy = begun(made, then=then, warm=12, **arguments)
+    for number in range(30):
+        trials.append(strategy.ask(number))
+        strategy._asked(trials[-1])
+        strategy.tell(strategy.pending.pop(number), {"valid_accuracy": float(number)})
+    assert {trial.epochs for trial in trials} == {1, 3, 9}
+    new = list(dict.fromkeys(trial.architecture for trial in trials[:12]))
+    assert new == proposals(begun(made, **arguments), len(new))
+
+
 def test_a_space_ends_with_its_last_architecture() -> None:
     made = space("chain", layers=1, channels=2)
     found = proposals(begun(made, proxy="params", candidates=3), 100)

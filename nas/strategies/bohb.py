@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from random import Random
 from typing import Annotated, Any
 
@@ -83,10 +84,11 @@ class Bohb(Hyperband):
             found = space.architecture(drawn[index][1])
             if not self.seen(found) and space.why_not(found) is None:
                 return found
-        try:  # all are known or illegal: near a good one
-            return unseen(self, lambda: space.mutate(rng.choice(good)[3], rng))
-        except ValueError:  # no mutation leads to another legal network
-            return super().propose(rng)
+        with suppress(ValueError):  # no mutation leads to another legal network
+            found = unseen(self, lambda: space.mutate(rng.choice(good)[3], rng))
+            if not self.seen(found):  # of the samples all are known or illegal: near a good one
+                return found
+        return super().propose(rng)
 
     def _drawn(
         self, good: Sequence[Architecture], codes: Sequence[Codes], rng: Random

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from random import Random
 from typing import Annotated, Literal, NamedTuple
 
@@ -139,7 +140,7 @@ def _standing(member: Member) -> tuple[float, int]:
 
 
 def _mutant(strategy: AskTell, parent: Architecture, rng: Random) -> Architecture:
-    """A mutation of `parent`; while it was proposed before, a mutation of that."""
+    """A mutation of `parent`; while it was proposed before, a mutation of that; if all were, a new sample."""
     space, last = strategy.task.space, parent
 
     def step() -> Architecture:
@@ -147,7 +148,8 @@ def _mutant(strategy: AskTell, parent: Architecture, rng: Random) -> Architectur
         last = space.mutate(last, rng)
         return last
 
-    try:
-        return unseen(strategy, step)
-    except ValueError:  # a space of one network has no mutations
-        return unseen(strategy, lambda: space.sample(rng))
+    with suppress(ValueError):  # no mutation leads to another legal network
+        found = unseen(strategy, step)
+        if not strategy.seen(found):
+            return found
+    return unseen(strategy, lambda: space.sample(rng))

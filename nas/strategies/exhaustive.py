@@ -56,7 +56,7 @@ class Exhaustive(AskTell):
 
 def stride(size: int) -> int:
     """The number nearest above ``size / 1.618`` that has no divisor in common with `size`."""
-    found = int(size / ((1 + math.sqrt(5)) / 2)) + 1
+    found = size * 618_033_988_749_895 // 10**15 + 1  # exact, however large the size
     while math.gcd(found, size) > 1:
         found += 1
     return found

@@ -318,7 +318,7 @@ class Copy:
     def add(self, told: FrozenTrial) -> None:
         """Write a told trial, unless it is there."""
         self._told.append(told)
-        number, place = 1, 0
+        number, place = 1, len(self._told) - 1
         while place < len(self._told):
             each = self._told[place]
             if place >= len(self._there):

@@ -218,8 +218,8 @@ class Autoregressive(Policy):
     """An LSTM that decides one row after the other, a set of rows at once; its input is what it chose last.
 
     Args:
-        hidden: units of its one layer, as in NASNet (Zoph et al. 2018, appendix A.1).
-        seed: of the weights, uniform in +-0.08 as there.
+        hidden: units of its one layer.
+        seed: of the weights, uniform in +-0.08 as those of Zoph & Le.
     """
 
     def __init__(self, space: SearchSpace, *, hidden: int = 64, seed: int = 0) -> None:

@@ -7,6 +7,7 @@ itself, or as the warm-up of another strategy.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,8 +51,8 @@ class ZeroCost(AskTell):
         join: a further such file that has the column, and another in common with the first.
         arch_column: the column of literals.
         then: a strategy that takes over and is told everything: ``regularized_evolution?population=10``.
-        warm: proposals from the ranking before it does.
-        epochs: of training for each candidate.
+        warm: trials before it does: their architectures, where it would propose new ones, are the ranking's.
+        epochs: of training for each candidate; a strategy with rungs that takes over has its own.
     """
 
     def __init__(
@@ -97,13 +98,21 @@ class ZeroCost(AskTell):
             self.successor.tell(trial, result)
 
     def ask(self, number: int) -> Trial | None:
-        if self.successor is not None and number >= self.warm:
-            return self.successor.ask(number)
+        if self.successor is None:
+            found = self._foremost()
+            return None if found is None else Trial(number, found, self.epochs)
+        asked = self.successor.ask(number)
+        if number >= self.warm or asked is None or self.seen(asked.architecture):
+            return asked
+        return replace(asked, architecture=self._foremost() or asked.architecture)  # trained as long
+
+    def _foremost(self) -> Architecture | None:
+        """The best of the ranking that was not proposed yet; None if there are no more."""
         while True:
             while self._passed < len(self._ranked) and self.seen(self._ranked[self._passed]):
                 self._passed += 1
             if self._passed < len(self._ranked):
-                return Trial(number, self._ranked[self._passed], self.epochs)
+                return self._ranked[self._passed]
             others = self._block()
             if not others:
                 return None
