@@ -23,7 +23,7 @@ from nas.budget import Budget
 from nas.evaluators.table import Table, Tabular
 from nas.execution import Trial
 from nas.execution.simulated import Simulated
-from nas.goal import Goal
+from nas.goal import Goal, goals_from
 from nas.pareto import hypervolume, nondominated
 from nas.registry import absolute, label
 from nas.search_space import SPACES, SearchSpace
@@ -87,7 +87,7 @@ class Bench:
         return {"epochs": most, "min_epochs": least, "max_epochs": most, **finer}
 
     def run(self, strategy: str, arguments: Mapping[str, Any], *, seed: int) -> Curve:
-        """One search."""
+        """One search. Raises ValueError if what it found has no score."""
         evaluate = Tabular(self.table, tuple(goal.metric for goal in self.goals), self.fidelities)
         executor = Simulated(evaluate, self._cost(evaluate), workers=self.workers)
         made = STRATEGIES.resolve(strategy)(**arguments)
@@ -99,7 +99,7 @@ class Bench:
         )  # fmt: skip
         made.resume(task, (), None)
         curve = Curve()
-        best, value = None, math.nan
+        best, value, why = None, math.nan, "no evaluation ended within its budget"
         for report in made.reports(task):
             if self.seconds is not None and executor.now > self.seconds:
                 break
@@ -109,8 +109,16 @@ class Bench:
                 best = made.best_trial
                 assert best is not None
                 value = self.table.value(best.architecture.literal, self.report.metric)
+            why = report.error or why
             curve.values.append(value)
             curve.clock.append(executor.now)
+        if best is None:
+            raise ValueError(f"a search by {label(strategy)} has no result: {why}")
+        if math.isnan(value):
+            raise ValueError(
+                f"{label(strategy)} found {best.architecture.literal}, of which the table has no "
+                f"{self.report.metric}: --report takes a column without empty cells"
+            )
         curve.front = [self._scored(trial) for trial, _ in made.front()] if len(self.goals) > 1 else []
         return curve
 
@@ -284,14 +292,18 @@ def described(
         raise ValueError(
             "--objective names the column that a strategy sees, as in --objective valid_accuracy"
         )
-    goals = tuple(map(Goal.parse, objectives))
+    goals = goals_from(objectives)
     scored = Goal.parse(report) if report else goals[0]
     levels = dict(map(_level, fidelities))
     columns = [*(goal.metric for goal in goals), scored.metric, *levels.values(), *([cost] if cost else [])]
     limits = Budget.parse(budget) if budget else Budget()
     if limits.hours is not None and cost is None:
         raise ValueError(f"a budget of time, {budget}, needs --cost-column: the seconds of an evaluation")
+    if limits.epochs is not None or limits.device_hours is not None:
+        raise ValueError(f"--budget takes trials and a time, as in 100trials,12000s, not {budget}")
     table = Table.read(path, columns=columns, key=arch_column, join=join)
+    if cost is not None:
+        _check_costs(table, cost)
     made = _space(table, space)
     table = table.of(made)
     return Bench(
@@ -305,6 +317,12 @@ def described(
         seconds=None if limits.hours is None else 3600 * limits.hours,
         workers=workers,
     )
+
+
+def _check_costs(table: Table, column: str) -> None:
+    for literal in table.rows:
+        if not table.value(literal, column) > 0:  # nothing, or a clock that would stand still
+            raise ValueError(f"--cost-column {column} has no seconds above 0 for {literal}")
 
 
 def _covered(made: SearchSpace, table: Table) -> SearchSpace:

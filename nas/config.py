@@ -20,7 +20,7 @@ from pydantic import Field
 from nas.budget import Budget
 from nas.constraints import RULES, limits, parted
 from nas.data import DATA, defaults
-from nas.goal import ACCURACY, Goal
+from nas.goal import ACCURACY, goals_from
 from nas.recipe import Recipe, pruned, recipe, recipe_for
 from nas.registry import absolute, unknown
 from nas.search_space.address import split, structure, tuned, written
@@ -227,7 +227,7 @@ def _search(check: _Check, given: Layer) -> dict[str, Any]:
     bound = check.bind(search_settings, given, "search")
     objectives = bound.get("objective", ())
     parts = objectives.split(",") if isinstance(objectives, str) else objectives
-    goals = [check.attempt(Goal.parse, part) for part in parts]
+    goals = check.attempt(goals_from, parts or (str(ACCURACY),)) or ()
     return {**bound, "objective": [str(goal) for goal in goals]}
 
 
@@ -258,7 +258,7 @@ def _augment(check: _Check, *layers: Any) -> dict[str, Any]:
     return bound
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -267,7 +267,7 @@ def _settings(check: _Check, given: Layer, base: Layer) -> dict[str, Any]:
     keys = parameters(settings)
     bound = check.bind(settings, {k: v for k, v in merge(base, given).items() if k in keys}, "configuration")
     if not bound.get("threads"):
-        bound["threads"] = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or 0) or _cores()
+        bound["threads"] = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or 0) or cores()
     return bound
 
 

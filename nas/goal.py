@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class Goal:
         Raises ValueError for another direction.
         """
         metric, colon, direction = str(text).strip().rpartition(":")
-        if not colon:
+        if direction and not colon:
             metric = direction
             return cls(metric, any(cost in metric.lower() for cost in COSTS))
         if not metric or direction not in ("min", "max"):
@@ -42,12 +42,17 @@ class Goal:
 ACCURACY = Goal("valid_accuracy")
 
 
+def goals_from(texts: Iterable[str]) -> tuple[Goal, ...]:
+    """A goal of each text. Raises ValueError if one is none, or two are of one metric."""
+    found: dict[str, Goal] = {}
+    for goal in map(Goal.parse, texts):
+        if goal.metric in found:
+            raise ValueError(f"objective {goal.metric!r} is named twice: name each metric once")
+        found[goal.metric] = goal
+    return tuple(found.values())
+
+
 def goals_of(config: Mapping[str, Any]) -> tuple[Goal, ...]:
     """The goals of a search's configuration; validation accuracy where it says nothing."""
     section = config.get("search") or {}
-    return tuple(map(Goal.parse, section.get("objective") or (str(ACCURACY),)))
-
-
-def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether scores `a` are nowhere worse than `b` and somewhere better (larger is better)."""
-    return all(x >= y for x, y in zip(a, b, strict=True)) and tuple(a) != tuple(b)
+    return goals_from(section.get("objective") or (str(ACCURACY),))

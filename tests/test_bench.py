@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -17,6 +18,7 @@ from nas.bench import bench, described
 from nas.evaluators.table import Table
 from nas.execution import Trial
 from nas.execution.simulated import Simulated
+from nas.report.bench import write
 from nas.search_space import SearchSpace, space
 from nas.search_space.listed import Listed
 
@@ -97,6 +99,42 @@ def test_an_empty_cell_is_a_failed_trial(small: SearchSpace, tmp_path: Path) -> 
     path.write_text("arch,x\n" + "".join(f"{a},{x}\n" for a, x in zip(literals, cells, strict=True)))
     on = described(path, space=SMALL, objectives=["x"], trials=40)
     assert bench(on, "random", seeds=1).values == [5.0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "sentence"),
+    [
+        (["", "x"], {}, "'x' is no number"),
+        (["1", "inf"], {}, "'inf' is no number"),
+        ([], {}, "has no rows"),
+        (["", ""], {"report": "cost"}, "has no result: x is nan"),
+        (["1", "2"], {"report": "empty"}, "found .*, of which the table has no empty"),
+        (["1", "2"], {"cost": "empty", "budget": "9s"}, "--cost-column empty has no seconds above 0"),
+        (["1", "2"], {"cost": "zero", "budget": "9s"}, "--cost-column zero has no seconds above 0"),
+        (["1", "2"], {"cost": "cost", "budget": "1s"}, "no evaluation ended within its budget"),
+    ],
+)
+def test_tables_that_score_nothing_are_refused(
+    small: SearchSpace, tmp_path: Path, rows: list[str], given: dict[str, str], sentence: str
+) -> None:
+    path = tmp_path / "t.csv"
+    literals = sorted({small.sample(Random(i)).literal for i in range(200)})
+    lines = [
+        f"{a},{x},5,0,{'' if n < 2 else 1}" for n, (a, x) in enumerate(zip(literals, rows, strict=False))
+    ]
+    path.write_text("\n".join(["arch,x,cost,zero,empty", *lines, "", f"{literals[2]},,5,0,1" * bool(rows)]))
+    with pytest.raises(ValueError, match=sentence):
+        bench(described(path, space=SMALL, objectives=["x"], **given), "random", seeds=2)
+
+
+def test_the_picture_begins_where_all_have_a_result(small: SearchSpace, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    literals = sorted({small.sample(Random(i)).literal for i in range(200)})[:5]
+    path.write_text("arch,x\n" + "".join(f"{a},{n if n > 2 else ''}\n" for n, a in enumerate(literals)))
+    on = described(path, space=SMALL, objectives=["x"], trials=9)
+    found = bench(on, "random", seeds=2)
+    assert any(math.isnan(curve.values[0]) for curve in found.curves)
+    assert "| random |" in write(tmp_path / "out", on, [found])
 
 
 def test_workers_finish_in_the_order_of_their_clock(small: SearchSpace) -> None:
@@ -180,6 +218,8 @@ def test_several_strategies_give_a_table_and_a_plot(nas: Command, tmp_path: Path
         (["--strategy", "random", "--objective", "cifar10_valid_13"], "did you mean 'cifar10_valid_12'"),
         (["--strategy", "random", "--space", "darts"], "a literal of 'darts'"),
         (["--strategy", "random", "--budget", "10s"], "needs --cost-column"),
+        (["--strategy", "random", "--budget", "8gpuh"], "--budget takes trials and a time"),
+        (["--strategy", "random", "--objective", "cifar10_valid_12:min"], "is named twice"),
         (["--strategy", "random", "--fidelity", "x=y"], "--fidelity takes EPOCHS=COLUMN"),
         (["--strategy", "random", "--arch-column", "index"], "no registered space reads '0'"),
         (["--strategy", "random", "--table", "there.csv"], "no table at there.csv"),

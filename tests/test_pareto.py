@@ -22,7 +22,7 @@ from nas.cli.progress import Show
 from nas.evaluators.demand import demand
 from nas.evaluators.table import Table
 from nas.front import LedgerFront
-from nas.goal import Goal, dominates
+from nas.goal import Goal
 from nas.pareto import Front, crowding, hypervolume, nondominated, ranks
 from nas.report import page, replay
 from nas.report.ledger import best_so_far
@@ -91,6 +91,11 @@ def test_hypervolume_is_a_measure(goals: int) -> None:
 
 
 # --- fronts -------------------------------------------------------------------
+
+
+def dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Whether scores `a` are nowhere worse than `b` and somewhere better."""
+    return all(x >= y for x, y in zip(a, b, strict=True)) and a != b
 
 
 def brute(points: Points) -> set[tuple[float, ...]]:
@@ -325,6 +330,12 @@ def test_goals_that_nothing_measures_are_refused() -> None:
     with pytest.raises(ValueError, match="pareto_evolution"):
         demand(configured("darts", "valid_accuracy", "params"))
     demand(configured("darts", "valid_accuracy"))
+
+
+@pytest.mark.parametrize("goals", [("",), ("params:up",), ("params", "params:max")])
+def test_goals_are_distinct_metrics(goals: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"^objective "):
+        configured("random", *goals)
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -65,6 +64,7 @@ def command(
     debug: o.Debug = False,
 ) -> None:
     from nas.bench import bench, described
+    from nas.config import cores
 
     on = described(
         table, space=space, arch_column=arch_column, join=join or (), objectives=objective or (),
@@ -78,8 +78,8 @@ def command(
     found = []
     for text, (name, arguments) in zip(strategy, entries, strict=True):
         measured = bench(
-            on, name, arguments, name=text.rpartition("/")[2], seeds=seeds, seed=seed or 0,
-            workers=jobs or len(os.sched_getaffinity(0)),
+            on, name, arguments, name=_name(text), seeds=seeds, seed=seed or 0,
+            workers=jobs or cores(),
         )  # fmt: skip
         found.append(measured)
         if not quiet:
@@ -97,6 +97,12 @@ def command(
         if not quiet:
             say(f"\n{text}\n{folder}/table.md, {folder}/curves.png, {folder}/bench.json")
     o.answer(documents if len(found) > 1 else documents[0], "\n".join(lines), as_json=json)
+
+
+def _name(text: str) -> str:
+    """A strategy as it is shown: without the folders of its file."""
+    address, question, arguments = text.partition("?")
+    return f"{address.rpartition('/')[2]}{question}{arguments}"
 
 
 def _entry(text: str, shared: dict[str, Any]) -> tuple[str, dict[str, Any]]:

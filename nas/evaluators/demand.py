@@ -6,8 +6,9 @@ from typing import Any
 
 from nas.evaluators.proxies import PROXIES
 from nas.evaluators.scratch import EVALUATORS, LATENCY
+from nas.evaluators.zero_cost import SIZES
 from nas.goal import ACCURACY, goals_of
-from nas.registry import unknown
+from nas.registry import label, unknown
 from nas.strategies import STRATEGIES, OneShot
 
 
@@ -28,6 +29,8 @@ def demand(config: dict[str, Any]) -> None:
             raise ValueError(f"strategy {strategy} has no trials to stop: leave search.early_stop out")
         return
     measured = EVALUATORS.facts(evaluator["name"]).get("metrics")
+    if measured is not None:
+        measured = (*measured, *map(label, evaluator.get("proxies", ())))
     for goal in goals:
         if measured is not None and goal.metric not in measured:
             raise ValueError(
@@ -42,5 +45,5 @@ def demand(config: dict[str, Any]) -> None:
     if "latency" in evaluator and any(goal.metric == LATENCY for goal in goals):
         evaluator["latency"] = True
     if "proxies" in evaluator:
-        own = (goal.metric for goal in goals if goal.metric in PROXIES)
+        own = (goal.metric for goal in goals if goal.metric in PROXIES and goal.metric not in SIZES)
         evaluator["proxies"] = list(dict.fromkeys([*evaluator["proxies"], *own]))

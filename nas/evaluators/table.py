@@ -103,8 +103,12 @@ def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
         with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file:
             lines = csv.reader(file)
             head = next(lines, [])
+            if not head:
+                raise ValueError(f"{path} is empty: a table begins with a line of column names")
             yield 1, head
             for number, line in enumerate(lines, 2):
+                if not line:
+                    continue
                 if len(line) != len(head):
                     raise ValueError(f"{path}, line {number}: {len(line)} cells under {len(head)} columns")
                 yield number, line
@@ -143,9 +147,12 @@ def _shared(head: Sequence[str], other: Sequence[str], key: str, path: Path) -> 
 
 def _number(text: str, path: Path, line: int) -> float:
     try:
-        return float(text) if text.strip() else math.nan
-    except ValueError as error:
-        raise ValueError(f"{path}, line {line}: {text!r} is no number") from error
+        number = float(text) if text.strip() else math.nan
+    except ValueError:
+        number = math.inf
+    if math.isinf(number):
+        raise ValueError(f"{path}, line {line}: {text!r} is no number")
+    return number
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from nas.counting import cost
 from nas.data.batches import Examples
@@ -17,11 +17,17 @@ from nas.evaluators.scratch import EVALUATORS
 from nas.execution import Result, Trial
 from nas.network import Network
 from nas.recipe import Recipe
-from nas.registry import label
+from nas.registry import absolute, label
 from nas.search_space import SearchSpace
 from nas.seeding import derive, randomness
 
 SIZES = ("params", "macs")  # always there
+
+
+def _there(address: str) -> str:
+    """The address of a proxy, made whole. Raises ValueError if there is none."""
+    PROXIES.resolve(address)
+    return absolute(address)
 
 
 @EVALUATORS.register("zero_cost", metrics=(*SIZES, *(name for name in PROXIES if name not in SIZES)))
@@ -41,7 +47,7 @@ class ZeroCost:
     examples: Examples
     recipe: Recipe
     device: str = "cpu"
-    proxies: tuple[str, ...] = ("synflow", "naswot")
+    proxies: tuple[Annotated[str, AfterValidator(_there)], ...] = ("synflow", "naswot")
     batch: Annotated[int, Field(ge=2)] = 64
     repeats: Annotated[int, Field(ge=1)] = 1
 

@@ -69,7 +69,7 @@ def picture(on: Bench, found: Sequence[Measured]) -> Figure:
         colour, style = COLOURS[place % len(COLOURS)], STYLES[place // len(COLOURS) % len(STYLES)]
         steps, columns = _columns(on, each)
         means = [fmean(column) for column in columns]
-        spread = [stdev(column) if len(column) > 1 else 0.0 for column in columns]
+        spread = [_deviation(column) for column in columns]
         axes.plot(steps, means, style, color=colour, linewidth=1.5, label=each.name)
         for width, alpha in ((1.0, 0.08), (1 / math.sqrt(len(each.curves)), 0.25)):
             low = [mean - width * part for mean, part in zip(means, spread, strict=True)]
@@ -80,8 +80,9 @@ def picture(on: Bench, found: Sequence[Measured]) -> Figure:
     axes.annotate(
         f"best of the table, {best:g}", (0.01, best), xycoords=("axes fraction", "data"), va="bottom"
     )
-    ends = [fmean(column) for each in found for column in _columns(on, each)[1][-1:]]
-    starts = [fmean(column) for each in found for column in _columns(on, each)[1][4:5]]
+    curves = [[fmean(column) for column in _columns(on, each)[1]] for each in found]
+    ends = [means[-1] for means in curves]
+    starts = [mean for means in curves for mean in means[4:5] if not math.isnan(mean)]
     worst, top = (max, min) if on.report.smallest else (min, max)
     if starts and worst(starts) != best:  # the first evaluations are far off
         axes.set_ylim(*sorted((worst([*starts, *ends]), top([*ends, best]) + 0.08 * (best - worst(starts)))))
@@ -90,6 +91,13 @@ def picture(on: Bench, found: Sequence[Measured]) -> Figure:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return drawn
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """NaN where some searches have no result yet."""
+    if any(map(math.isnan, values)):
+        return math.nan
+    return stdev(values) if len(values) > 1 else 0.0
 
 
 def _columns(on: Bench, each: Measured) -> tuple[list[float], list[list[float]]]:
