@@ -10,6 +10,7 @@ from math import comb
 from random import Random
 
 from nas.graph import Option, Value
+from nas.registry import unknown
 
 Table = Sequence[Sequence[float]]  # rows x options
 
@@ -68,6 +69,36 @@ class Decision:
             for options in product(self.legal, repeat=self.keep)
         ]
 
+    def at(self, place: int) -> Value:
+        """``values()[place]``, without making them all."""
+        place, digits = divmod(place, len(self.legal) ** self.keep)
+        rows: list[int] = []
+        for row in range(self.rows):
+            missing = self.keep - len(rows)
+            beginning = comb(self.rows - row - 1, missing - 1) if missing else 0
+            if place < beginning:
+                rows.append(row)
+            else:
+                place -= beginning
+        options: list[Option] = []
+        for _ in rows:
+            digits, digit = divmod(digits, len(self.legal))
+            options.append(self.legal[digit])
+        return tuple(zip(rows, reversed(options), strict=True))
+
+    def parse(self, group: str) -> Value:
+        """The value that a literal shows as ``|option~row|...|``. Raises ValueError with what is wrong."""
+        by_text = {str(option): option for option in self.legal}
+        value: list[tuple[int, Option]] = []
+        for part in group.strip().strip("|").split("|"):
+            option, tilde, row = part.rpartition("~")
+            if not tilde or not row.isdigit():
+                raise ValueError(f"decision {self.name!r}: {part!r} is not of the form option~row")
+            if option not in by_text:
+                raise ValueError(f"decision {self.name!r}: " + unknown("option", option, by_text))
+            value.append((int(row), by_text[option]))
+        return _sorted(value)
+
     def check(self, value: Value) -> Value:
         """The value itself if it is legal. Raises ValueError with the rule that it breaks."""
         rows = [row for row, _ in value]
@@ -96,6 +127,14 @@ class Decision:
             found += [_sorted([*rest, (row, other)]) for other in self.legal if other != option]
             found += [_sorted([*rest, (other, option)]) for other in free]
         return found
+
+    def adjacent(self, a: Value, b: Value) -> bool:
+        """Whether `b` is one of ``neighbours(a)``."""
+        gone, come = set(a) - set(b), set(b) - set(a)
+        if len(gone) != 1 or len(come) != 1:
+            return False
+        (old,), (new,) = gone, come
+        return old[0] == new[0] or old[1] == new[1]
 
     def mutate(self, value: Value, rng: Random) -> Value:
         """A neighbour of `value`: always a different value. Raises ValueError if there is only one value."""

@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from nas.search_space.architecture import Architecture
-from nas.search_space.space import SearchSpace
+from nas.search_space.space import Choices, SearchSpace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Listed(SearchSpace):
     """A space whose legal architectures are members of a list so thin that draws hardly ever meet one.
 
-    Samples are members, uniformly. Neighbours of an architecture are the members that differ from it in the
-    fewest rows of its decisions, and a mutation goes to one of them.
+    Samples are members, uniformly. A move from an architecture leads to the members that differ from it in
+    the fewest rows of its decisions, and a mutation goes to one of them.
     """
 
     members: tuple[Architecture, ...] = ()
@@ -57,30 +57,40 @@ class Listed(SearchSpace):
 
     def cross(self, a: Architecture, b: Architecture, rng: Random) -> Architecture:
         mixed = {d.name: rng.choice((a, b)).choices[d.name] for d in self.decisions}
-        distances = self._distances(self.architecture(mixed))
+        distances = self._distances(mixed)
         return self.members[int(distances.argmin())]
 
-    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
-        distances = self._distances(architecture)
+    def at(self, place: int) -> Architecture:
+        return self.members[place]
+
+    def moves(self, choices: Choices) -> Iterator[Choices]:
+        distances = self._distances(choices)
         others = distances[distances > 0]
         if len(others):
             for place in (distances == others.min()).nonzero()[0]:
-                yield self.members[int(place)]
+                yield self.members[int(place)].choices
 
-    def _distances(self, architecture: Architecture) -> NDArray[np.int64]:
+    def adjacent(self, a: Choices, b: Choices) -> bool:
+        distances = self._distances(a)
+        others = distances[distances > 0]
+        apart = sum(one != other for one, other in zip(self._code(a), self._code(b), strict=True))
+        return bool(len(others)) and apart == others.min()
+
+    def _distances(self, choices: Choices) -> NDArray[np.int64]:
         """In how many rows each member differs."""
         import numpy as np
 
         if not self._codes:
-            self._codes.append(np.array([self._code(member) for member in self.members], dtype=np.int16))
-        differs: NDArray[np.int64] = (self._codes[0] != np.array(self._code(architecture))).sum(axis=1)
+            codes = [self._code(member.choices) for member in self.members]
+            self._codes.append(np.array(codes, dtype=np.int16))
+        differs: NDArray[np.int64] = (self._codes[0] != np.array(self._code(choices))).sum(axis=1)
         return differs
 
-    def _code(self, architecture: Architecture) -> list[int]:
+    def _code(self, choices: Choices) -> list[int]:
         """The option in each row of each decision, -1 where the row is not kept."""
         found = []
         for decision in self.decisions:
-            picked = dict(architecture.choices[decision.name])
+            picked = dict(choices[decision.name])
             found += [
                 decision.options.index(picked[row]) if row in picked else -1 for row in range(decision.rows)
             ]

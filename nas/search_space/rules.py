@@ -67,7 +67,7 @@ def repaired(
     rules, current = space.every_rule, start
     distance = excess(rules, current)
     while space.why_not(current) is not None:
-        near = map(space.architecture, order(list(moves(space, current.choices))))
+        near = map(space.architecture, order(list(space.moves(current.choices))))
         closer = ((far, each) for each in near if (far := excess(rules, each)) < distance)
         found = next(closer, None)
         if found is None:
@@ -77,13 +77,6 @@ def repaired(
             )
         distance, current = found
     return current
-
-
-def moves(space: SearchSpace, choices: Choices) -> Iterator[Choices]:
-    """The raw choices one elementary mutation away, in a fixed order, legal or not."""
-    for decision in space.decisions:
-        for value in decision.neighbours(choices[decision.name]):
-            yield {**choices, decision.name: value}
 
 
 def ranked(space: SearchSpace, scores: Mapping[str, Table]) -> Iterator[Architecture]:

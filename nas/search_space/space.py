@@ -10,41 +10,24 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
-from pathlib import Path
 from random import Random
 from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from nas.graph import Graph, Option, Value
-from nas.registry import Registry, unknown
+from nas.graph import Graph, Value
+from nas.registry import unknown
 from nas.search_space.address import split, structure, tuned, written
 from nas.search_space.architecture import Architecture
 from nas.search_space.decision import Decision, Table
 from nas.search_space.fit import fitted
 from nas.search_space.joint import joint, options_of
-from nas.search_space.rules import TRIES, Rule, best_legal, excess, moves, repaired
+from nas.search_space.rules import TRIES, Rule, best_legal, excess, repaired
+from nas.search_space.spaces import Spaces
 from nas.signature import bind
 
 Choices = Mapping[str, Value]
 Count = Annotated[int, Ge(1)]  # of channels, cells, classes ...
-
-
-class Spaces(Registry[Callable[..., "SearchSpace"]]):
-    """Spaces by address: a name, ``file.py:name`` or ``file.yaml``; ``?key=value&...`` fixes arguments."""
-
-    def resolve(self, address: str) -> Callable[..., SearchSpace]:
-        """The function that builds the space; what follows ``?`` is left to `space`."""
-        base = address.partition("?")[0]
-        if not base.endswith((".yaml", ".yml")):
-            return super().resolve(base)
-        from nas.search_space.yaml_space import space_file
-
-        return space_file(Path(base).expanduser().resolve())
-
-    def facts(self, address: str) -> Mapping[str, Any]:
-        """What was registered beside the space."""
-        return super().facts(address.partition("?")[0])
 
 
 SPACES = Spaces("space")
@@ -225,8 +208,27 @@ class SearchSpace:
 
     def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
         """The legal architectures one elementary mutation away, in a fixed order."""
-        near = (self.architecture(choices) for choices in moves(self, architecture.choices))
+        near = map(self.architecture, self.moves(architecture.choices))
         return (each for each in near if self.why_not(each) is None)
+
+    def moves(self, choices: Choices) -> Iterator[Choices]:
+        """The raw choices one elementary mutation away, in a fixed order, legal or not."""
+        for decision in self.decisions:
+            for value in decision.neighbours(choices[decision.name]):
+                yield {**choices, decision.name: value}
+
+    def adjacent(self, a: Choices, b: Choices) -> bool:
+        """Whether `b` is one of the moves from `a`."""
+        differing = [decision for decision in self.decisions if a[decision.name] != b[decision.name]]
+        return len(differing) == 1 and differing[0].adjacent(a[differing[0].name], b[differing[0].name])
+
+    def at(self, place: int) -> Architecture:
+        """The architecture at a place of 0 .. ``size - 1``, legal or not. The last decision is fastest."""
+        choices: dict[str, Value] = {}
+        for decision in reversed(self.decisions):
+            place, own = divmod(place, decision.size)
+            choices[decision.name] = decision.at(own)
+        return self.architecture(choices)
 
     def project(self, scores: Mapping[str, Table]) -> Architecture:
         """The best legal value of each decision under its table of scores (rows x options)."""
@@ -292,7 +294,7 @@ class SearchSpace:
             raise ValueError(
                 f"a literal of {self.name!r} has {len(self.decisions)} groups, got {len(groups)}: {text}"
             )
-        return {d.name: _parse(d, g) for d, g in zip(self.decisions, groups, strict=True)}
+        return {d.name: d.parse(g) for d, g in zip(self.decisions, groups, strict=True)}
 
     def recall(self, literal: str, digest: str) -> Architecture:
         """An architecture that this space wrote down as these two: `parse`, trusting what was checked then.
@@ -306,7 +308,7 @@ class SearchSpace:
         for decision, group in zip(self.decisions, groups, strict=True):
             value = parsed.get((decision.name, group))
             if value is None:
-                value = parsed[decision.name, group] = decision.check(_parse(decision, group))
+                value = parsed[decision.name, group] = decision.check(decision.parse(group))
             choices[decision.name] = value
         recipe = {name: choices[name][0][1] for name in self.recipe}
         return Architecture(self.name, choices, literal, digest, recipe)
@@ -320,12 +322,25 @@ class SearchSpace:
 
     def fill(self, architecture: Architecture) -> Graph:
         """The filled graph, at the scale of this space."""
-        filled = self.graph.fill(architecture.choices)
+        filled = self._filled(architecture)
         return self.finish(filled) if self.finish else filled
+
+    def _filled(self, architecture: Architecture) -> Graph:
+        """Kept until another is asked for: a proposal is checked first and told from others next."""
+        found = self._last.get(architecture.literal)
+        if found is None:
+            found = self.graph.fill(architecture.choices)
+            self._last.clear()
+            self._last[architecture.literal] = found
+        return found
+
+    @cached_property
+    def _last(self) -> dict[str, Graph]:
+        return {}
 
     def network_digest(self, architecture: Architecture) -> str:
         """Equal for architectures that are the same network up to isomorphism (`Graph.digest`)."""
-        return self.graph.fill(architecture.choices).digest()
+        return self._filled(architecture).digest()
 
     def result_digest(self, architecture: Architecture) -> str:
         """Equal for architectures whose trainings are the same: of one network and one recipe."""
@@ -377,16 +392,3 @@ def read(content: Mapping[str, Any]) -> Architecture:
         if key not in content:
             raise ValueError(f"an architecture file needs the key {key!r}; it has {sorted(content)}")
     return space(content["space"]).parse(content["literal"])
-
-
-def _parse(decision: Decision, group: str) -> Value:
-    by_text = {str(option): option for option in decision.legal}
-    value: list[tuple[int, Option]] = []
-    for part in group.strip().strip("|").split("|"):
-        option, tilde, row = part.rpartition("~")
-        if not tilde or not row.isdigit():
-            raise ValueError(f"decision {decision.name!r}: {part!r} is not of the form option~row")
-        if option not in by_text:
-            raise ValueError(f"decision {decision.name!r}: " + unknown("option", option, by_text))
-        value.append((int(row), by_text[option]))
-    return tuple(sorted(value, key=lambda pair: pair[0]))

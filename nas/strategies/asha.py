@@ -8,7 +8,6 @@ from nas.execution import Result, Trial
 from nas.search_space import Architecture
 from nas.seeding import generator
 from nas.strategies.ask_tell import AskTell
-from nas.strategies.random_search import unseen
 from nas.strategies.rungs import Epochs, Eta, Rung, levels
 from nas.strategies.strategy import STRATEGIES
 
@@ -37,7 +36,7 @@ class Asha(AskTell):
         if promoted is not None:
             return Trial(number, *promoted)
         rng = generator(self.task.seed, "ask", number)
-        drawn = unseen(self, lambda: self.task.space.sample(rng))
+        drawn = self.fresh(rng)
         if self.seen(drawn):  # there seem to be no others: train the best of these for longer, all in the end
             promoted = self._promoted(Rung.left)
             if promoted is not None:

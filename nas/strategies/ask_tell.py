@@ -5,19 +5,26 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
+from random import Random
 from typing import Any
 
 from nas.execution import Result, Trial
 from nas.execution.early_stop import Medians, parted, stopped
 from nas.goal import Goal
+from nas.graph import Value
 from nas.pareto import Front
 from nas.run import RunFailed
 from nas.search_space import Architecture
 from nas.strategies.strategy import Report, Strategy, Task
 
-REPLAYS_IN_A_ROW = 100  # so many proposals of known architectures in a row mean that the space is exhausted
+REPEATS = 100  # so many proposals in a row of what was proposed before mean that the space is exhausted
+ATTEMPTS = 100  # draws for an architecture that was not seen, before a known one is accepted
+CHECKED = 40  # candidates, the preferred first, that are looked at for one that is legal and new
+Choices = Mapping[str, Value]
+Outcome = Result | Exception | str  # of an evaluation; a failure that is known already is told as text
 
 
 class AskTell(Strategy):
@@ -33,13 +40,14 @@ class AskTell(Strategy):
         self.replays: set[int] = set()  # numbers of the trials that repeat a known result
         self.pending: OrderedDict[int, Trial] = OrderedDict()  # asked, not told
         self.exhausted = False  # whether there seems to be nothing else to propose
-        self._known: dict[tuple[str, int | None], Result] = {}
+        self._known: dict[tuple[str, int | None], Result | str] = {}  # or why there is none
+        self._tried: set[tuple[str, int | None]] = set()
         self._networks: dict[str, str] = {}  # an architecture's digest -> its result's
         self._seen: set[str] = set()
         self._best: tuple[int, float, Trial] | None = None
         self._medians = Medians()
-        self._in_a_row = 0  # of the last proposals, those that repeat a known result
-        self._left_known: dict[int, Result | Exception] = {}
+        self._in_a_row = 0  # of the last proposals, those that repeat an earlier one
+        self._left_known: dict[int, Outcome] = {}
         self.task: Task
 
     def begin(self) -> None:
@@ -54,7 +62,6 @@ class AskTell(Strategy):
         self.told.append((trial, result))
         if result is None:
             return
-        self._known[self.identity(trial.architecture), trial.epochs] = result
         place = (trial.epochs or 0, self.score(result))
         if not stopped(result) and (self._best is None or place > self._best[:2]):
             self._best = (*place, trial)
@@ -68,6 +75,24 @@ class AskTell(Strategy):
     def scores(self, result: Result) -> tuple[float, ...]:
         """All goals, larger is better."""
         return tuple(goal.score(result) for goal in self.task.goals)
+
+    def fresh(self, rng: Random) -> Architecture:
+        """A random architecture that was not proposed before, if there seems to be one."""
+        return self.unseen(lambda: self.task.space.sample(rng))
+
+    def unseen(self, draw: Callable[[], Architecture]) -> Architecture:
+        """The first of `ATTEMPTS` draws that was not proposed before; if all were, the last."""
+        for _ in range(ATTEMPTS):
+            drawn = draw()
+            if not self.seen(drawn):
+                break
+        return drawn
+
+    def first_new(self, candidates: Iterable[Choices]) -> Architecture | None:
+        """The first of the candidates that is legal and not seen; None if none of the first ones is."""
+        space = self.task.space
+        made = (space.architecture(choices) for choices in islice(candidates, CHECKED))
+        return next((each for each in made if space.why_not(each) is None and not self.seen(each)), None)
 
     def seen(self, architecture: Architecture) -> bool:
         """Whether the same network was proposed already; never so for choices that are no network."""
@@ -120,15 +145,23 @@ class AskTell(Strategy):
                     self._left_known[report.step] = known
             elif report.kind == "trial":
                 self._left_known.pop(report.step, None)
-                self._medians.tell(report.epochs, report.accuracies or ())
-                self.tell(self.pending.pop(report.step), None if report.error else report.metrics)
+                trial = self.pending.pop(report.step)
+                self._conclude(trial, report.metrics, report.error, report.accuracies or ())
 
-    def _asked(self, trial: Trial) -> Result | None:
-        """Enter a proposal; the result that it repeats, if there is one."""
+    def _conclude(self, trial: Trial, result: Result, error: str | None, accuracies: Sequence[float]) -> None:
+        """Enter what came of a trial."""
+        self._medians.tell(trial.epochs, accuracies)
+        self._known[self.identity(trial.architecture), trial.epochs] = error or result
+        self.tell(trial, None if error else result)
+
+    def _asked(self, trial: Trial) -> Result | str | None:
+        """Enter a proposal; the result that it repeats, or why that failed, if there is one."""
         identity = self.identity(trial.architecture)
-        known = self._known.get((identity, trial.epochs)) if self.task.replay else None
-        self._in_a_row = 0 if known is None else self._in_a_row + 1
-        self.exhausted = self._in_a_row >= REPLAYS_IN_A_ROW
+        key = identity, trial.epochs
+        known = self._known.get(key) if self.task.replay else None
+        self._in_a_row = self._in_a_row + 1 if self.task.replay and key in self._tried else 0
+        self._tried.add(key)
+        self.exhausted = self._in_a_row >= REPEATS
         if known is not None:
             self.replays.add(trial.number)
         self._seen.add(identity)
@@ -139,7 +172,7 @@ class AskTell(Strategy):
     def reports(self, task: Task) -> Iterator[Report]:
         assert task.executor is not None
         number = len(self.told) + len(self.pending)
-        finished = dict(self._left_known)
+        finished: dict[int, Outcome] = dict(self._left_known)
         for trial in self.pending.values():
             if trial.number not in finished:
                 task.executor.submit(trial)
@@ -165,19 +198,18 @@ class AskTell(Strategy):
         while self.pending:
             yield self._next(task, finished)
 
-    def _next(self, task: Task, finished: dict[int, Result | Exception]) -> Report:
+    def _next(self, task: Task, finished: dict[int, Outcome]) -> Report:
         """Wait for one result and tell it: the lowest number if ordered, else whichever is there first."""
         assert task.executor is not None
         lowest = next(iter(self.pending))
         while lowest not in finished and (task.ordered or not finished):
-            done, outcome = next(task.executor.completed())
-            finished[done.number] = outcome
+            done, found = next(task.executor.completed())
+            finished[done.number] = found
         number = lowest if task.ordered else next(iter(finished))
         outcome, trial = finished.pop(number), self.pending.pop(number)
         error = _why_unusable(outcome, task.goals)
-        result, accuracies = parted({} if error or isinstance(outcome, Exception) else outcome)
-        self._medians.tell(trial.epochs, accuracies)
-        self.tell(trial, None if error else result)
+        result, accuracies = parted({} if error or isinstance(outcome, Exception | str) else outcome)
+        self._conclude(trial, result, error, accuracies)
         return Report(
             "trial",
             trial.number,
@@ -190,8 +222,10 @@ class AskTell(Strategy):
         )
 
 
-def _why_unusable(outcome: Result | Exception, goals: Sequence[Goal]) -> str | None:
+def _why_unusable(outcome: Outcome, goals: Sequence[Goal]) -> str | None:
     """Why an evaluation gives no result, or None."""
+    if isinstance(outcome, str):
+        return outcome
     if isinstance(outcome, Exception):
         return f"{type(outcome).__name__}: {outcome}"
     for metric in (goal.metric for goal in goals):

@@ -1,7 +1,9 @@
 """BOHB: Hyperband with a model of where the good architectures are (Falkner, Klein & Hutter, ICML 2018).
 
 The model is a pair of kernel densities (section 3.2, after TPE, Bergstra et al. 2011): of the best results
-and of the others, on the longest training that has enough of them. A row of a decision is a categorical
+and of the others, on the longest training that has enough of them. The paper draws from the good density
+with its bandwidths times three; its published code does so for continuous variables alone, and there are none
+here. A row of a decision is a categorical
 variable, with the kernel of Aitchison & Aitken (1976): weight 1 - h on the same category, h / (c - 1) on each
 other one.
 """
@@ -23,7 +25,6 @@ from nas.graph import Value
 from nas.search_space import Architecture, SearchSpace
 from nas.search_space.decision import Decision
 from nas.strategies.hyperband import Hyperband
-from nas.strategies.random_search import unseen
 from nas.strategies.rungs import Epochs, Eta
 from nas.strategies.strategy import STRATEGIES
 
@@ -85,7 +86,7 @@ class Bohb(Hyperband):
             if not self.seen(found) and space.why_not(found) is None:
                 return found
         with suppress(ValueError):  # no mutation leads to another legal network
-            found = unseen(self, lambda: space.mutate(rng.choice(good)[3], rng))
+            found = self.unseen(lambda: space.mutate(rng.choice(good)[3], rng))
             if not self.seen(found):  # of the samples all are known or illegal: near a good one
                 return found
         return super().propose(rng)

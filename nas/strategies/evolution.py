@@ -19,7 +19,6 @@ from nas.execution import Result, Trial
 from nas.search_space import Architecture
 from nas.seeding import generator
 from nas.strategies.ask_tell import AskTell
-from nas.strategies.random_search import unseen
 from nas.strategies.strategy import STRATEGIES
 
 Count = Annotated[int, Field(ge=1)]
@@ -59,9 +58,9 @@ class RegularizedEvolution(AskTell):
         self.size = population
 
     def ask(self, number: int) -> Trial:
-        rng, space = generator(self.task.seed, "ask", number), self.task.space
+        rng = generator(self.task.seed, "ask", number)
         if len(self.population) + len(self.pending) < self.size or not self.population:
-            return Trial(number, unseen(self, lambda: space.sample(rng)), self.epochs)
+            return Trial(number, self.fresh(rng), self.epochs)
         parent = tournament(self.population, self.sample, rng)
         return Trial(number, _mutant(self, parent, rng), self.epochs)
 
@@ -108,7 +107,7 @@ class Evolution(AskTell):
         rng, space = generator(self.task.seed, "ask", number), self.task.space
         first = len(self.population) + len(self.pending) < self.size
         if first or not self.population:
-            return Trial(number, unseen(self, lambda: space.sample(rng)), self.epochs)
+            return Trial(number, self.fresh(rng), self.epochs)
         parent = tournament(self.population, self.sample, rng)
         if rng.random() >= self.crossover:
             return Trial(number, _mutant(self, parent, rng), self.epochs)
@@ -149,7 +148,7 @@ def _mutant(strategy: AskTell, parent: Architecture, rng: Random) -> Architectur
         return last
 
     with suppress(ValueError):  # no mutation leads to another legal network
-        found = unseen(strategy, step)
+        found = strategy.unseen(step)
         if not strategy.seen(found):
             return found
-    return unseen(strategy, lambda: space.sample(rng))
+    return strategy.fresh(rng)

@@ -8,7 +8,6 @@ from nas.execution import Result, Trial
 from nas.search_space import Architecture
 from nas.seeding import generator
 from nas.strategies.ask_tell import AskTell
-from nas.strategies.random_search import unseen
 from nas.strategies.rungs import Epochs, Eta, Schedule, levels
 from nas.strategies.strategy import STRATEGIES
 
@@ -41,7 +40,7 @@ class Hyperband(AskTell):
 
     def propose(self, rng: Random) -> Architecture:
         """A new architecture."""
-        return unseen(self, lambda: self.task.space.sample(rng))
+        return self.fresh(rng)
 
     def _promoted(self, number: int) -> Architecture | None:
         """The best of the rung below that does not stand on this one yet."""

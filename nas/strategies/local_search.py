@@ -11,11 +11,9 @@ from pydantic import Field
 
 from nas.execution import Result, Trial
 from nas.search_space import Architecture, SearchSpace
-from nas.search_space.rules import Choices, moves
 from nas.seeding import generator
-from nas.strategies.ask_tell import AskTell
+from nas.strategies.ask_tell import AskTell, Choices
 from nas.strategies.evolution import Member
-from nas.strategies.random_search import unseen
 from nas.strategies.strategy import STRATEGIES
 
 Count = Annotated[int, Field(ge=1)]
@@ -54,7 +52,7 @@ class LocalSearch(AskTell):
             if (found := self._walk(place.architecture).next(self)) is not None:
                 return Trial(number, found, self.epochs)
         rng = generator(self.task.seed, "ask", number)
-        return Trial(number, unseen(self, lambda: self.task.space.sample(rng)), self.epochs)
+        return Trial(number, self.fresh(rng), self.epochs)
 
     def tell(self, trial: Trial, result: Result | None) -> None:
         super().tell(trial, result)
@@ -82,12 +80,15 @@ class LocalSearch(AskTell):
 
     def _near(self, architecture: Architecture) -> bool:
         """Whether it is a neighbour of a place of this climb."""
-        return any(adjacent(place.architecture, architecture) for place in reversed(self.climb))
+        return any(
+            self.task.space.adjacent(place.architecture.choices, architecture.choices)
+            for place in reversed(self.climb)
+        )
 
     def _walk(self, architecture: Architecture) -> Walk:
         """What is around a place, in the order of proposals."""
         if architecture.literal not in self._walks:
-            order = list(moves(self.task.space, architecture.choices))
+            order = list(self.task.space.moves(architecture.choices))
             generator(self.task.seed, "neighbours", architecture.literal).shuffle(order)
             self._walks = dict(list(self._walks.items())[-1:])
             self._walks[architecture.literal] = Walk(self.task.space, order)
@@ -111,16 +112,3 @@ class Walk:
         while self._now is not None and strategy.seen(self._now):
             self._now = next(self._rest, None)
         return self._now
-
-
-def adjacent(a: Architecture, b: Architecture) -> bool:
-    """Whether `b` is one elementary mutation away from `a`: another option, or another row."""
-    differing = [name for name, value in a.choices.items() if value != b.choices[name]]
-    if len(differing) != 1:
-        return False
-    one, other = set(a.choices[differing[0]]), set(b.choices[differing[0]])
-    gone, come = one - other, other - one
-    if len(gone) != 1 or len(come) != 1:
-        return False
-    (old,), (new,) = gone, come
-    return old[0] == new[0] or old[1] == new[1]

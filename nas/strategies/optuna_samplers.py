@@ -18,7 +18,6 @@ from nas.execution import Result, Trial
 from nas.search_space import Architecture, SearchSpace
 from nas.seeding import derive, generator
 from nas.strategies.ask_tell import AskTell
-from nas.strategies.random_search import ATTEMPTS
 from nas.strategies.strategy import STRATEGIES
 
 if TYPE_CHECKING:
@@ -79,17 +78,9 @@ class OptunaSampler(AskTell):
                     if not self.seen(architecture):
                         return architecture
                     known = architecture
-        return known if drawn < self.draws else self._otherwise(number, known)
-
-    def _otherwise(self, number: int, known: Architecture | None) -> Architecture:
-        """In place of draws that were illegal, or `known` already."""
-        rng = generator(self.task.seed, "otherwise", number)
-        architecture = self.task.space.sample(rng)
-        for _ in range(ATTEMPTS):
-            if not self.seen(architecture):
-                break
-            architecture = self.task.space.sample(rng)
-        return architecture
+        if drawn < self.draws or (self.once and known is not None):
+            return known
+        return self.fresh(generator(self.task.seed, "otherwise", number))
 
     def tell(self, trial: Trial, result: Result | None) -> None:
         super().tell(trial, result)
@@ -325,6 +316,3 @@ class BruteForce(OptunaSampler):
         from optuna.samplers import BruteForceSampler
 
         return BruteForceSampler(seed=seed)
-
-    def _otherwise(self, number: int, known: Architecture | None) -> Architecture:
-        return known or super()._otherwise(number, None)

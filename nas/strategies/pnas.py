@@ -27,10 +27,8 @@ from nas.search_space.decision import Decision
 from nas.seeding import generator
 from nas.strategies.ask_tell import AskTell
 from nas.strategies.features import Choices, Features, key_of
-from nas.strategies.predictor import first_new
-from nas.strategies.random_search import unseen
 from nas.strategies.strategy import STRATEGIES
-from nas.strategies.surrogate import Surrogate
+from nas.strategies.surrogate import GaussianProcess, Surrogate
 
 Positive = Annotated[int, Field(ge=1)]
 Slot = tuple[Decision, int | None]  # one row of a decision that keeps all; the whole of another
@@ -79,12 +77,13 @@ class PNAS(AskTell):
     def ask(self, number: int) -> Trial:
         rng = generator(self.task.seed, "ask", number)
         first = number // self.width
+        process = self.surrogate.process() if len(self.surrogate.scored) > 1 else None
         for stage in range(first, first + len(self.parts)):  # the next one if this one has nothing new
             candidates = self._candidates(stage, first * self.width)
-            found = first_new(self, candidates, self._order(candidates, rng))
+            found = self.first_new(candidates[i] for i in self._order(candidates, process, rng))
             if found is not None:
                 return Trial(number, found, self.epochs)
-        return Trial(number, unseen(self, lambda: self.task.space.sample(rng)), self.epochs)
+        return Trial(number, self.fresh(rng), self.epochs)
 
     def _candidates(self, stage: int, before: int) -> list[Choices]:
         """The best of the trials `before`, each extended in every way by the choices of a stage."""
@@ -102,13 +101,13 @@ class PNAS(AskTell):
             found.pop(key_of(trial.architecture.choices), None)
         return list(found.values())
 
-    def _order(self, candidates: list[Choices], rng: Random) -> list[int]:
+    def _order(self, candidates: list[Choices], process: GaussianProcess | None, rng: Random) -> list[int]:
         """The candidates' places, the most promising first; any order before there are results."""
         places = list(range(len(candidates)))
         rng.shuffle(places)
-        if len(self.surrogate.scored) < 2 or not candidates:
+        if process is None or not candidates:
             return places
-        mean, _ = self.surrogate.process()(self.surrogate.features.of(candidates))
+        mean, _ = process(self.surrogate.features.of(candidates))
         return [places[i] for i in np.argsort(-mean[places], kind="stable")]
 
 

@@ -8,9 +8,7 @@ Weisfeiler-Lehman subtrees of architectures, as in NAS-BOWL (Ru, Wan, Dong, Osbo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from itertools import islice
 from random import Random
 from typing import Annotated, Literal
 
@@ -22,12 +20,10 @@ from nas.search_space import Architecture
 from nas.seeding import derive, generator
 from nas.strategies.ask_tell import AskTell
 from nas.strategies.features import Choices, Features, key_of
-from nas.strategies.random_search import unseen
 from nas.strategies.strategy import STRATEGIES
 from nas.strategies.surrogate import Array, GaussianProcess, Surrogate, expected_improvement
 
 Positive = Annotated[int, Field(ge=1)]
-CHECKED = 40  # candidates, the preferred first, that are looked at for one that is legal and new
 LEGAL = 8  # legal mutations of the best, and as many samples, where hardly any candidate is legal
 STEPS = 4  # mutations that lead to a candidate, at most
 
@@ -82,10 +78,10 @@ class Predictor(AskTell):
             for turn, pool in enumerate((self._free, self._free, self._legal)):
                 candidates = pool(rng)
                 wish = self._wish(process, candidates, (number, turn))
-                found = first_new(self, candidates, np.argsort(-wish, kind="stable"))
+                found = self.first_new(candidates[i] for i in np.argsort(-wish, kind="stable"))
                 if found is not None:
                     break
-        found = found or unseen(self, lambda: self.task.space.sample(rng))
+        found = found or self.fresh(rng)
         return Trial(number, found, self.epochs)
 
     # --- candidates -----------------------------------------------------------------------------------------
@@ -135,10 +131,3 @@ class Predictor(AskTell):
             return expected_improvement(mean, deviation, float(process.values.max()))
         draws = np.random.default_rng(derive(self.task.seed, "thompson", *key))
         return mean + deviation * draws.standard_normal(len(mean))
-
-
-def first_new(strategy: AskTell, candidates: Sequence[Choices], order: Iterable[int]) -> Architecture | None:
-    """The first candidate in this order that is legal and not seen; None if none of the first ones is."""
-    space = strategy.task.space
-    made = (space.architecture(candidates[place]) for place in islice(order, CHECKED))
-    return next((each for each in made if not strategy.seen(each) and space.why_not(each) is None), None)

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ATTEMPTS = 10  # draws for each candidate wanted, before there are taken to be no others
-SHARED = ("pending", "replays", "_seen", "_known", "_networks")  # what was proposed, known to both strategies
+SHARED = (
+    "pending",
+    "replays",
+    "_seen",
+    "_known",
+    "_tried",
+    "_networks",
+)  # what was proposed, known to both strategies
 Absolute = AfterValidator(lambda path: path.expanduser().resolve())  # the same wherever it is resumed
 
 
