@@ -14,12 +14,12 @@ out, and that the order of a concatenation is only an order of weights.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
-from nas.graph import JOINS, ZEROS, Graph, Hole, Node
+from nas.graph import JOINS, ZEROS, Graph, Node
 
 IDENTITIES = frozenset({"identity", "skip_connect"})
 # Keep channels apart: each output channel is made of the input channel of the same place.
@@ -43,30 +43,34 @@ MIXED = frozenset(
     }
 )
 ONLY_MIXED = MIXED - APART
-PASSES_ZERO = MIXED | APART
-Colours = list[bytes]  # of 32 bytes each, by the nodes' numbers
-Readers = list[
-    list[tuple[int, bytes]]
-]  # of each node: the number of a node that reads it, and in which place
-ANY = bytes(4)  # the place of an input among others in any order
+PASSES_ZERO = MIXED | APART | JOINS
 
 
 class Simple(NamedTuple):
     """A node that computes, after simplification. `ordered`: its inputs have places."""
 
-    label: bytes
+    label: bytes  # ends with the only byte 0 in it
     inputs: tuple[int, ...]  # their numbers
     ordered: bool = False
+
+
+SUM, OUTPUTS = b"sum\0", b"outputs\0"
+Nodes = dict[int, Simple]  # by number, each after those that it reads
+Colours = dict[int, bytes]  # of 32 bytes each
+Readers = dict[
+    int, list[tuple[int, bytes]]
+]  # of a node: the numbers of its readers, and in which place of each
 
 
 def digest(graph: Graph) -> str:
     """Equal for filled graphs that are the same network up to isomorphism."""
     nodes = _Simplifier(graph).nodes()
-    colours = [node.label for node in nodes]
-    _look_forward(nodes, colours, range(len(nodes)))
-    if len(set(colours)) < len(nodes):
+    colours: Colours = {}
+    for number, (label, inputs, ordered) in nodes.items():
+        colours[number] = _by_inputs(label, inputs, ordered, colours)
+    if len(set(colours.values())) < len(nodes):
         colours = _told_apart(nodes, colours)
-    return _hash(*sorted(colours)).hex()
+    return _hash(sorted(colours.values())).hex()
 
 
 class _Simplifier:
@@ -77,74 +81,63 @@ class _Simplifier:
         self.found: list[Simple] = []
         self.stands_for: dict[str, tuple[int, ...]] = {}  # a node -> whose sum it is; empty for zero
         self.widths: dict[str, int] = {}
-        self._numbers: dict[Simple, int] = {}  # of sums and zeros: they are the same wherever they stand
-        self._labels: dict[object, bytes] = {}
+        self._numbers: dict[Simple, int] = {}  # of sums and zeros, which are the same wherever they stand
+        self._labels: dict[tuple[object, ...], bytes] = {}
 
-    def nodes(self) -> list[Simple]:
-        """The nodes that the outputs need, each after those that it reads."""
+    def nodes(self) -> Nodes:
+        """The nodes that the outputs need."""
         widths, stands_for, found, labels = self.widths, self.stands_for, self.found, self._labels
         for name, op, inputs, out, stride, attrs, _, _ in self.graph.nodes:
+            if op == "sum":
+                widths[name] = widths[inputs[0]]
+                stands_for[name] = tuple([each for source in inputs for each in stands_for[source]])
+                continue
             if op == "concat":
                 width = sum([widths[source] for source in inputs])
             else:
                 width = out if isinstance(out, int) else widths[inputs[0]] if inputs else 0
             widths[name] = width
-            if op == "sum":
-                stands_for[name] = tuple([each for source in inputs for each in stands_for[source]])
-                continue
-            same = op in IDENTITIES and stride == 1 and width == widths[inputs[0]]
-            if same:
+            if op in IDENTITIES and stride == 1 and width == widths[inputs[0]]:
                 stands_for[name] = stands_for[inputs[0]]
-            elif op in ZEROS or (
-                inputs
-                and (op in PASSES_ZERO or op in JOINS)
-                and not any([stands_for[source] for source in inputs])
-            ):
+            elif op in ZEROS or (op in PASSES_ZERO and not any(map(stands_for.get, inputs))):
                 stands_for[name] = ()
             else:
-                if len(inputs) == 1 and len(term := stands_for[inputs[0]]) == 1:
-                    reads = term
-                else:
-                    reads = tuple([self._joined(stands_for[source], source) for source in inputs])
-                ordered = op == "concat" and not self._order_is_of_weights(name)
+                terms = stands_for[inputs[0]] if len(inputs) == 1 else ()
+                if len(terms) != 1:
+                    terms = tuple([self._joined(source) for source in inputs])
                 what = (op, width, stride, attrs)
+                label = labels.get(what) or self._label(*what)
                 stands_for[name] = (len(found),)
-                found.append(Simple(labels.get(what) or self._label(*what), reads, ordered))
+                found.append(Simple(label, terms, op == "concat" and not self._order_is_of_weights(name)))
         outputs = [self.graph.output, *self.graph.auxiliary]
-        roots = tuple([self._joined(stands_for[name], name) for name in outputs if stands_for[name]])
-        self.found.append(Simple(self._label("outputs"), roots, ordered=True))
-        return self._alive()
+        roots = tuple([self._joined(name) for name in outputs if stands_for[name]])
+        found.append(Simple(OUTPUTS, roots, ordered=True))
+        return self._needed()
 
-    def _alive(self) -> list[Simple]:
-        """What the last node found needs, with new numbers."""
-        alive = {len(self.found) - 1}
-        for number in range(len(self.found) - 1, -1, -1):
-            if number in alive:
-                alive.update(self.found[number].inputs)
-        if len(alive) == len(self.found):
-            return self.found
-        kept = sorted(alive)
-        place = {number: i for i, number in enumerate(kept)}
-        return [
-            node._replace(inputs=tuple([place[source] for source in node.inputs]))
-            for node in map(self.found.__getitem__, kept)
-        ]
+    def _needed(self) -> Nodes:
+        """The last node found and what it reads, directly or not."""
+        needed = {len(self.found) - 1}
+        for number in reversed(range(len(self.found))):
+            if number in needed:
+                needed.update(self.found[number].inputs)
+        return {number: node for number, node in enumerate(self.found) if number in needed}
 
-    def _label(self, *parts: object) -> bytes:
-        label = self._labels.get(parts)
+    def _label(self, *what: object) -> bytes:
+        label = self._labels.get(what)
         if label is None:
-            label = self._labels[parts] = _hash(repr(parts).encode())
+            label = self._labels[what] = repr(what).encode() + b"\0"
         return label
 
-    def _joined(self, terms: tuple[int, ...], name: str) -> int:
-        """The node that sums `terms`, in any order and grouping; a single term stands for itself.
+    def _joined(self, name: str) -> int:
+        """The node that sums what `name` stands for, in any order and grouping; a single term is its own sum.
 
-        Where an operation makes something of zero, in the mean and as channels, a zero counts.
+        Zero counts where it is asked for: in the mean, as channels, and where an operation makes something
+        of it.
         """
+        terms = self.stands_for[name]
         if len(terms) == 1:
             return terms[0]
-        label = self._label("sum") if terms else self._label("zero", self.widths[name])
-        node = Simple(label, tuple(sorted(terms)))
+        node = Simple(SUM if terms else self._label("zero", self.widths[name]), tuple(sorted(terms)))
         number = self._numbers.setdefault(node, len(self.found))
         if number == len(self.found):
             self.found.append(node)
@@ -175,7 +168,7 @@ class _Simplifier:
         )
 
     @cached_property
-    def _ops(self) -> dict[str, str | Hole]:
+    def _ops(self) -> dict[str, object]:
         return {node.name: node.op for node in self.graph.nodes}
 
     @cached_property
@@ -187,66 +180,67 @@ class _Simplifier:
         return found
 
 
-def _hash(*parts: bytes) -> bytes:
+def _hash(parts: Iterable[bytes]) -> bytes:
     return hashlib.sha256(b"".join(parts)).digest()
 
 
-def _look_forward(nodes: Sequence[Simple], colours: Colours, numbers: Iterable[int]) -> None:
-    """Colour some nodes, from the first on, also by what they read."""
-    for number in numbers:
-        _, inputs, ordered = nodes[number]
-        read = [colours[source] for source in inputs]
-        if not ordered:
-            read.sort()
-        colours[number] = _hash(colours[number], *read)
+def _by_inputs(own: bytes, inputs: tuple[int, ...], ordered: bool, colours: Colours) -> bytes:
+    """A node's own colour, changed by those of what it reads."""
+    if len(inputs) == 1:
+        return hashlib.sha256(own + colours[inputs[0]]).digest()
+    read = [colours[source] for source in inputs]
+    return _hash([own, *(read if ordered else sorted(read))])
 
 
-def _told_apart(nodes: Sequence[Simple], colours: Colours) -> Colours:
-    """Colours that also differ by who reads a node, and ties by what the graph looks like from each."""
-    readers: Readers = [[] for _ in nodes]
-    for number, (_, inputs, ordered) in enumerate(nodes):
-        for place, source in enumerate(inputs):
-            readers[source].append((number, place.to_bytes(4, "big") if ordered else ANY))
-    colours, tied = _refined(nodes, readers, colours, range(len(nodes)))
+def _told_apart(nodes: Nodes, colours: Colours) -> Colours:
+    """Colours that also differ by who reads a node, and by what the graph looks like from it."""
+    counts = Counter(colours.values())
+    tied = [number for number, colour in colours.items() if counts[colour] > 1]
+    readers: Readers = {number: [] for number in tied}
+    for number, (_, inputs, ordered) in nodes.items():
+        if not readers.keys().isdisjoint(inputs):
+            for place, source in enumerate(inputs):
+                if source in readers:
+                    readers[source].append((number, place.to_bytes(4, "big") if ordered else bytes(4)))
+    colours, tied = _refined(nodes, readers, colours, tied)
     if not tied:
         return colours
-    seen_from = {}
+    views = {}
     for number in tied:
-        marked = [*colours[:number], _hash(b"marked", colours[number]), *colours[number + 1 :]]
-        seen_from[number] = _hash(*sorted(_refined(nodes, readers, marked, tied)[0]))
-    marked = [_hash(colour, seen_from.get(number, b"")) for number, colour in enumerate(colours)]
-    return _refined(nodes, readers, marked, tied)[0]
+        marked = {**colours, number: _hash([b"marked", colours[number]])}
+        views[number] = _hash(sorted(_refined(nodes, readers, marked, tied)[0].values()))
+    seen = {number: _hash([colours[number], view]) for number, view in views.items()}
+    return _refined(nodes, readers, {**colours, **seen}, tied)[0]
 
 
-def _refined(
-    nodes: Sequence[Simple], readers: Readers, start: Colours, tied: Sequence[int]
-) -> tuple[Colours, Sequence[int]]:
-    """Colours by readers and by what is read, again until no class of tied nodes is split; what is still tied.
+def _refined(nodes: Nodes, readers: Readers, start: Colours, tied: list[int]) -> tuple[Colours, list[int]]:
+    """Colours by readers and by inputs, again until no class is split any more; and what is still tied.
 
-    All others are left as they are: those of a colour of their own, and twins.
+    What is not tied keeps its colour: a node that has it alone, and twins.
     """
-    colours, classes = list(start), 0
-    while (tied := _tied(nodes, readers, colours, tied)) and len(set(colours)) > classes:
-        classes = len(set(colours))
+    colours, classes = dict(start), 0
+    while (tied := _tied(nodes, readers, colours, tied)) and len(set(colours.values())) > classes:
+        classes = len(set(colours.values()))
         for number in reversed(tied):
-            seen = sorted([colours[reader] + place for reader, place in readers[number]])
-            colours[number] = _hash(colours[number], *seen)
-        _look_forward(nodes, colours, tied)
+            read_by = sorted([colours[reader] + place for reader, place in readers[number]])
+            colours[number] = _hash([colours[number], *read_by])
+        for number in tied:
+            colours[number] = _by_inputs(colours[number], *nodes[number][1:], colours)
     return colours, tied
 
 
-def _tied(nodes: Sequence[Simple], readers: Readers, colours: Colours, among: Sequence[int]) -> Sequence[int]:
+def _tied(nodes: Nodes, readers: Readers, colours: Mapping[int, bytes], among: list[int]) -> list[int]:
     """Nodes of one colour that are no twins: not interchangeable by what they read and who reads them."""
     classes: dict[bytes, list[int]] = defaultdict(list)
     for number in among:
         classes[colours[number]].append(number)
     found: list[int] = []
     for alike in classes.values():
-        if len(alike) > 1:
-            uses = {
-                (n.inputs if n.ordered else tuple(sorted(n.inputs)), tuple(sorted(readers[number])))
-                for number, n in ((number, nodes[number]) for number in alike)
-            }
-            if len(uses) > 1:
-                found += alike
+        if len(alike) > 1 and len({_use(nodes[number], readers[number]) for number in alike}) > 1:
+            found += alike
     return sorted(found)
+
+
+def _use(node: Simple, readers: list[tuple[int, bytes]]) -> tuple[object, ...]:
+    """The same for twins."""
+    return node.inputs if node.ordered else tuple(sorted(node.inputs)), tuple(sorted(readers))
