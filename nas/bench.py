@@ -295,6 +295,10 @@ def described(
     goals = goals_from(objectives)
     scored = Goal.parse(report) if report else goals[0]
     levels = dict(map(_level, fidelities))
+    if len(levels) < len(fidelities):
+        raise ValueError(
+            f"--fidelity names one column for each number of epochs, got {', '.join(fidelities)}"
+        )
     columns = [*(goal.metric for goal in goals), scored.metric, *levels.values(), *([cost] if cost else [])]
     limits = Budget.parse(budget) if budget else Budget()
     if limits.hours is not None and cost is None:

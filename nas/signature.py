@@ -52,7 +52,8 @@ def bind(
         try:
             bound[name] = pydantic.TypeAdapter(hints.get(name, Any)).validate_python(given[name])
         except pydantic.ValidationError as error:
-            reasons = {f"{detail['msg'][0].lower()}{detail['msg'][1:]}" for detail in error.errors()}
+            texts = [detail["msg"].removeprefix("Value error, ") for detail in error.errors()]
+            reasons = {text[0].lower() + text[1:] for text in texts}
             errors.append(f"{where}.{name} = {given[name]!r}: " + "; ".join(sorted(reasons)))
     if errors:
         raise Errors(errors)

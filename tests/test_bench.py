@@ -15,8 +15,8 @@ from conftest import Command
 from data_helpers import tables
 
 from nas.bench import bench, described
-from nas.evaluators.table import Table
-from nas.execution import Trial
+from nas.evaluators.table import Table, Tabular
+from nas.execution import Result, Trial
 from nas.execution.simulated import Simulated
 from nas.report.bench import write
 from nas.search_space import SearchSpace, space
@@ -84,12 +84,26 @@ def test_a_list_of_members_has_neighbours(small: SearchSpace) -> None:
         assert all(listed.why_not(near) is None for near in listed.neighbours(drawn))
 
 
-def test_a_part_of_a_space_is_all_that_is_proposed(small: SearchSpace, tmp_path: Path) -> None:
-    path = written(tmp_path / "t.csv.gz", small, ("x",), part=0.1)
+@pytest.mark.parametrize("part", [0.5, 0.1])
+@pytest.mark.parametrize(
+    "name", ["random", "exhaustive", "regularized_evolution", "local_search", "reinforce"]
+)
+def test_a_part_of_a_space_is_all_that_is_proposed(
+    name: str, part: float, small: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    evaluate = Tabular.__call__
+
+    def noted(self: Tabular, trial: Trial, *, seed: int) -> Result:
+        asked.append(trial.architecture.literal)
+        return evaluate(self, trial, seed=seed)
+
+    monkeypatch.setattr(Tabular, "__call__", noted)
+    path = written(tmp_path / "t.csv.gz", small, ("x",), part=part)
     on = described(path, space=SMALL, objectives=["x"], trials=30)
-    curve = on.run("random", on.arguments("random", {}), seed=0)
-    assert len(curve.values) == 30
-    assert all(value == value for value in curve.values)
+    on.run(name, on.arguments(name, {}), seed=0)
+    assert asked
+    assert set(asked) <= set(Table.read(path, columns=("x",)).rows)
 
 
 def test_an_empty_cell_is_a_failed_trial(small: SearchSpace, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ Join = Annotated[
     typer.Option("--join", help="CSV of further columns, by one that both have; repeatable"),
 ]
 Trials = Annotated[int | None, typer.Option(min=1, help="evaluations a search (default 100)")]
+Key = Annotated[int, typer.Option("--seed", min=0, help="of the first search")]
 Seeds = Annotated[int, typer.Option(min=1, help="searches a strategy")]
 Fidelities = Annotated[
     list[str] | None,
@@ -58,7 +59,7 @@ def command(
     out: Out = None,
     config: o.Config = None,
     set_: o.Set = None,
-    seed: o.Seed = None,
+    seed: Key = 0,
     quiet: o.Quiet = False,
     json: o.Json = False,
     debug: o.Debug = False,
@@ -78,7 +79,7 @@ def command(
     found = []
     for text, (name, arguments) in zip(strategy, entries, strict=True):
         measured = bench(
-            on, name, arguments, name=_name(text), seeds=seeds, seed=seed or 0,
+            on, name, arguments, name=_name(text), seeds=seeds, seed=seed,
             workers=jobs or cores(),
         )  # fmt: skip
         found.append(measured)
@@ -109,5 +110,7 @@ def _entry(text: str, shared: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     from nas.registry import absolute
     from nas.search_space.address import split
 
+    if "name" in shared:
+        raise ValueError("strategies of a bench are named by --strategy; --set strategy.KEY=VALUE is for all")
     name, own = split(text)
     return absolute(name), {**shared, **own}

@@ -20,10 +20,11 @@ def demand(config: dict[str, Any]) -> None:
     goals, strategy, evaluator = goals_of(config), config["strategy"]["name"], config["evaluator"]
     found = STRATEGIES.resolve(strategy)
     if isinstance(found, type) and issubclass(found, OneShot):
-        if goals != (ACCURACY,):
+        other = next((goal for goal in goals if goal != ACCURACY), None)
+        if other is not None:
             raise ValueError(
                 f"strategy {strategy} trains a supernet by its loss and compares no architectures: it has no "
-                f"use for --objective {goals[-1]}; --strategy pareto_evolution has"
+                f"use for --objective {other}; --strategy pareto_evolution has"
             )
         if config["search"]["early_stop"] != "none":
             raise ValueError(f"strategy {strategy} has no trials to stop: leave search.early_stop out")
@@ -35,7 +36,7 @@ def demand(config: dict[str, Any]) -> None:
         if measured is not None and goal.metric not in measured:
             raise ValueError(
                 f"search.objective: {unknown('metric', goal.metric, measured)} of the evaluator "
-                f"{evaluator['name']}"
+                f"{evaluator['name']}; name one with --objective"
             )
     if config["search"]["early_stop"] != "none" and measured is not None and "valid_accuracy" not in measured:
         raise ValueError(

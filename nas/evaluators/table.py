@@ -68,10 +68,13 @@ class Table:
 
         Raises ValueError for an architecture that the space does not have.
         """
-        first = next(iter(self.rows))
-        if space.parse(first).literal == first:
-            return self
-        return Table({space.parse(text).literal: row for text, row in self.rows.items()}, self.columns)
+        found: dict[str, Sequence[float]] = {}
+        for text, row in self.rows.items():
+            literal = space.parse(text).literal
+            if literal in found:
+                raise ValueError(f"two rows of the table are {literal}: it has one result for each")
+            found[literal] = row
+        return Table(found, self.columns)
 
     def value(self, literal: str, column: str) -> float:
         """A cell; NaN if it is empty. Raises ValueError if the architecture has no row."""

@@ -107,19 +107,23 @@ class Local(Executor):
                 pass
         import torch
 
+        deterministic = torch.are_deterministic_algorithms_enabled()
         pool = self._pools[worker] = ProcessPoolExecutor(
             1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start,
-            initargs=(
-                loaded_files(),
-                pickle.dumps(self.evaluate),
-                self.threads,
-                torch.are_deterministic_algorithms_enabled(),
-                worker,
-            ),
+            initargs=(loaded_files(), self._pickled(), self.threads, deterministic, worker),
         )
         return pool.submit(_evaluate, trial, self._key(trial))
+
+    def _pickled(self) -> bytes:
+        try:
+            return pickle.dumps(self.evaluate)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"the evaluation cannot be sent to other processes ({error}): define what it calls at the "
+                "top of a file, or search with one worker"
+            ) from error
 
     def completed(self) -> Iterator[tuple[Trial, Result | Exception]]:
         while self._queue and self.workers == 1:
@@ -181,12 +185,25 @@ def _start(files: list[Path], evaluator: bytes, threads: int, deterministic: boo
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
-    for path in files:
-        load_file(path)
-    evaluate: Evaluator = pickle.loads(evaluator)
+    try:
+        for path in files:
+            load_file(path)
+        evaluate: Evaluator = pickle.loads(evaluator)
+    except Exception as error:  # told as the failure of each trial; raised here, it would end the process
+        evaluate = _Failing(error)
     if getattr(evaluate, "device", None) == "cuda" and torch.cuda.device_count() > 1:
         torch.cuda.set_device(worker % torch.cuda.device_count())  # what "cuda" means in this process
     _evaluator = evaluate
+
+
+@dataclass(frozen=True)
+class _Failing:
+    """In place of an evaluator that could not be made in this process."""
+
+    error: Exception
+
+    def __call__(self, trial: Trial, *, seed: int) -> Result:
+        raise self.error
 
 
 def _end_with_parent() -> None:

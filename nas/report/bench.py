@@ -11,13 +11,10 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from nas.report.fronts import fronts
+from nas.report.look import look
 from nas.report.markdown import table_of
 from nas.report.scene import rendered
 from nas.run import replace
-
-# Okabe & Ito's colours, which the colour-blind tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-STYLES = ("-", "--", ":")
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +63,7 @@ def picture(on: Bench, found: Sequence[Measured]) -> Figure:
     drawn = Figure(figsize=(8.0, 4.6), layout="constrained", facecolor="white")
     axes = drawn.add_subplot()
     for place, each in enumerate(found):
-        colour, style = COLOURS[place % len(COLOURS)], STYLES[place // len(COLOURS) % len(STYLES)]
+        colour, style = look(place)
         steps, columns = _columns(on, each)
         means = [fmean(column) for column in columns]
         spread = [_deviation(column) for column in columns]

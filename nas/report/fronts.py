@@ -8,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from nas.report.front import scaled, worded
+from nas.report.look import look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 Points = Sequence[tuple[float, ...]]
 STEPS = 200  # places on an axis
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 
 
 def fronts(on: Bench, found: Sequence[Measured]) -> Figure:
@@ -34,13 +34,13 @@ def fronts(on: Bench, found: Sequence[Measured]) -> Figure:
         smallest = on.goals[place].smallest
         steps = _steps([point[place] for each in found for curve in each.curves for point in curve.front])
         for number, each in enumerate(found):
-            colour = COLOURS[number % len(COLOURS)]
+            colour, style = look(number)
             lines = [
                 reached(curve.front, steps, place, smallest=smallest, best_smallest=on.goals[0].smallest)
                 for curve in each.curves
             ]
             middle = [_median(column) for column in zip(*lines, strict=True)]
-            axes.plot(steps, middle, color=colour, linewidth=1.5, label=f"{each.name}, median")
+            axes.plot(steps, middle, style, color=colour, linewidth=1.5, label=f"{each.name}, median")
             points = [point for curve in each.curves for point in curve.front]
             across, up = [point[place] for point in points], [point[0] for point in points]
             axes.plot(across, up, ".", color=colour, alpha=0.25, markersize=3)

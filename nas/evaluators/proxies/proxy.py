@@ -24,7 +24,8 @@ class Proxy(Protocol):
     """(network, images (N, C, H, W), labels (N,)) -> a score, larger is better.
 
     The network stays as it was to the bit, and so do PyTorch's generators; randomness is keyed by `seed`.
-    The score is -inf for a network that has none, because nothing of its input reaches its output.
+    Where nothing of the input reaches the output, those that look at activations give -inf (synflow, zen,
+    naswot, jacov, epe_nas); sums over gradients and sizes have a number nevertheless.
     """
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, *, seed: int = 0) -> float: ...
