@@ -215,6 +215,21 @@ def test_gradients_are_finite_differences(kind: str, address: str) -> None:
         assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, rel=1e-5)
 
 
+@every_space
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_a_step_of_a_table_is_its_gradient(address: str, scale: float) -> None:
+    """In closed form, equal to autograd's; also where nearly everything is sure."""
+    found = random_policy("tabular", address)
+    assert isinstance(found, Tabular)
+    with torch.no_grad():
+        found.logits *= scale
+    for each in Random(0).sample(everything(address), 5):
+        (gradient,) = torch.autograd.grad(found.log_prob([each]).sum(), found.logits)
+        before = found.logits.detach().clone()
+        found.ascend(each, 0.5)
+        assert torch.allclose(found.logits - before, 0.5 * gradient, rtol=1e-9, atol=1e-11)
+
+
 # --- rewards ---
 
 

@@ -87,13 +87,13 @@ class PPO(AskTell):
         chosen = self.policy.layout.chosen([architecture for architecture, _, _ in self._batch])
         advantage = torch.tensor([each for _, each, _ in self._batch], dtype=torch.float64)
         with torch.no_grad():  # what has no log-probability was proposed by the present policy
-            present = self.policy.measure(chosen)[0].tolist()
+            present = self.policy.measure(chosen, spread=False)[0].tolist()
         old = torch.tensor(
             [now if then is None else then for (_, _, then), now in zip(self._batch, present, strict=True)],
             dtype=torch.float64,
         )
         for _ in range(self.passes):
-            log_prob, entropy = self.policy.measure(chosen)
+            log_prob, entropy = self.policy.measure(chosen, spread=self.entropy > 0)
             ratio = (log_prob - old).exp()
             clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
             gain = torch.minimum(ratio * advantage, clipped * advantage) + self.entropy * entropy

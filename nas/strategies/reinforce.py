@@ -13,7 +13,7 @@ from pydantic import Field
 
 from nas.execution import Result, Trial
 from nas.strategies.ask_tell import AskTell
-from nas.strategies.policy import Kind, policy, propose
+from nas.strategies.policy import Kind, Tabular, policy, propose
 from nas.strategies.reward import Reward
 from nas.strategies.strategy import STRATEGIES
 
@@ -55,7 +55,8 @@ class Reinforce(AskTell):
     def begin(self) -> None:
         self.policy = policy(self.kind, self.task.space, seed=self.task.seed)
         make, usual = OPTIMIZERS[self.kind]
-        self.optimizer = make(self.policy.parameters(), lr=self.lr or usual)  # type: ignore[call-arg]
+        self.rate = self.lr or usual
+        self.optimizer = make(self.policy.parameters(), lr=self.rate)  # type: ignore[call-arg]
 
     def ask(self, number: int) -> Trial:
         found = propose(self.policy, self.seen, seed=self.task.seed, number=number)
@@ -64,7 +65,11 @@ class Reinforce(AskTell):
     def tell(self, trial: Trial, result: Result | None) -> None:
         super().tell(trial, result)
         advantage = self.reward.advantage(None if result is None else self.score(result))
-        log_prob, entropy = self.policy.measure(self.policy.layout.chosen([trial.architecture]))
+        if isinstance(self.policy, Tabular) and not self.entropy:  # plain steps, as the optimizer's
+            self.policy.ascend(trial.architecture, self.rate * advantage)
+            return
+        chosen = self.policy.layout.chosen([trial.architecture])
+        log_prob, entropy = self.policy.measure(chosen, spread=self.entropy > 0)
         self.optimizer.zero_grad()
         (-(advantage * log_prob + self.entropy * entropy).sum()).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
