@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nas.search_space import Architecture, SearchSpace
 from nas.search_space.rules import excess, repaired
 from nas.seeding import derive, randomness
-from nas.strategies.slots import NEVER, Lattice, Layout, Slot, drawn, entropy, log_sum
+from nas.strategies.slots import NEVER, Lattice, Layout, Slot, drawn, measured
 
 Kind = Literal["tabular", "lstm"]
 DRAWS = 20  # at each temperature, before the next
@@ -79,14 +79,12 @@ class Tabular(Policy):
         return torch.from_numpy(self._lattice.draw(self.logits.detach().numpy() / temperature, uniform))
 
     def measure(self, chosen: Tensor, *, spread: bool = True) -> tuple[Tensor, Tensor]:
-        total, entropies = self.logits.new_zeros(()), self.logits.new_zeros(())
+        total, entropy = self.logits.new_zeros(()), self.logits.new_zeros(())
         extended = nn.functional.pad(self.logits, (0, 1), value=NEVER)
         for keep, index in self._groups:
-            logits = extended[index]
-            total = total + log_sum(logits, keep).sum()
-            if spread:
-                entropies = entropies + entropy(logits, keep).sum()
-        return self.logits[chosen].sum(-1) - total, entropies.expand(len(chosen))
+            sums, entropies = measured(extended[index], keep, spread=spread)
+            total, entropy = total + sums.sum(), entropy + entropies.sum()
+        return self.logits[chosen].sum(-1) - total, entropy.expand(len(chosen))
 
     def ascend(self, architecture: Architecture, step: float) -> None:
         """Add `step` times the gradient of the architecture's log-probability to the logits.
@@ -143,16 +141,15 @@ class Autoregressive(Policy):
     def measure(self, chosen: Tensor, *, spread: bool = True) -> tuple[Tensor, Tensor]:
         parts = torch.split(chosen, [slot.keep for slot in self.layout.slots], 1)
         total = torch.zeros(len(chosen), dtype=torch.float64)
-        entropies = torch.zeros(len(chosen), dtype=torch.float64)
+        entropy = torch.zeros(len(chosen), dtype=torch.float64)
         for number, (keep, logits, entries) in enumerate(
             self._walk(len(chosen), lambda number, _: parts[number])
         ):
+            sums, entropies = measured(logits, keep, spread=spread)
             hits = self._index[number].flatten() == entries[..., None]  # (count, keep, rows * options)
             picked = (logits.flatten(1)[:, None] * hits).sum((1, 2))
-            total = total + picked - log_sum(logits, keep)
-            if spread:
-                entropies = entropies + entropy(logits, keep)
-        return total, entropies
+            total, entropy = total + picked - sums, entropy + entropies
+        return total, entropy
 
 
 def policy(kind: Kind, space: SearchSpace, *, seed: int) -> Policy:

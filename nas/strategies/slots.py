@@ -86,29 +86,26 @@ class Layout:
 # --- the distribution of one slot: logits (..., rows, options), of which `keep` entries are kept ------------
 
 
-def log_sum(logits: Tensor, keep: int) -> Tensor:
-    """The logarithm of the sum over all values: (...).
+def measured(logits: Tensor, keep: int, *, spread: bool) -> tuple[Tensor, Tensor]:
+    """The logarithm of the sum over all values, and the entropy in nats, 0 without `spread`: both (...).
 
-    It is the elementary symmetric polynomial of degree `keep` in the rows' sums of exp(logit), by the usual
-    recursion over rows.
+    The sum is the elementary symmetric polynomial of degree `keep` in the rows' sums of exp(logit), by the
+    usual recursion over rows; the entropy follows the same recursion.
     """
     weights = logits.logsumexp(-1)  # (..., rows)
-    return weights[..., 0] if logits.shape[-2] == 1 else _sums(weights, keep)[0][..., keep]
-
-
-def entropy(logits: Tensor, keep: int) -> Tensor:
-    """The entropy, in nats, by the same recursion: (...)."""
-    weights = logits.logsumexp(-1)
+    sums = [weights] if logits.shape[-2] == 1 else _sums(weights, keep)
+    total = sums[0][..., -1]
+    if not spread:
+        return total, torch.zeros_like(total)
     options = -((logits - weights[..., None]).exp() * (logits - weights[..., None])).sum(-1)  # entropies
     if logits.shape[-2] == 1:
-        return options[..., 0]
-    sums = _sums(weights, keep)
-    found = torch.zeros_like(sums[-1])
+        return total, options[..., 0]
+    entropy = torch.zeros_like(sums[-1])
     for row in reversed(range(weights.shape[-1])):
         within, without = _steps(sums, weights, row)
-        shifted = nn.functional.pad(found[..., :-1] + options[..., row, None], (1, 0))
-        found = within.exp() * (shifted - within) + without.exp() * (found - without)
-    return found[..., keep]
+        shifted = nn.functional.pad(entropy[..., :-1] + options[..., row, None], (1, 0))
+        entropy = within.exp() * (shifted - within) + without.exp() * (entropy - without)
+    return total, entropy[..., keep]
 
 
 def drawn(logits: Tensor, keep: int, generator: torch.Generator) -> Tensor:
