@@ -89,7 +89,7 @@ class _Simplifier:
         widths, stands_for, found, labels = self.widths, self.stands_for, self.found, self._labels
         for name, op, inputs, out, stride, attrs, _, _ in self.graph.nodes:
             if op == "sum":
-                widths[name] = widths[inputs[0]]
+                widths[name] = out if isinstance(out, int) else widths[inputs[0]]
                 stands_for[name] = tuple([each for source in inputs for each in stands_for[source]])
                 continue
             if op == "concat":
@@ -103,7 +103,7 @@ class _Simplifier:
                 stands_for[name] = ()
             else:
                 terms = stands_for[inputs[0]] if len(inputs) == 1 else ()
-                if len(terms) != 1:
+                if len(terms) != 1:  # most read one node in one place
                     terms = tuple([self._joined(source) for source in inputs])
                 what = (op, width, stride, attrs)
                 label = labels.get(what) or self._label(*what)
