@@ -86,7 +86,7 @@ def picture(on: Bench, found: Sequence[Measured]) -> Figure:
     axes.set_xlabel("evaluations" if on.cost is None else f"seconds on the simulated clock ({on.cost})")
     axes.set_ylabel(f"{on.report.metric} of the best by {on.goals[0].metric}")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
     return drawn
 
 
