@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 from nas.registry import unknown
@@ -39,8 +40,8 @@ def bind(
     import pydantic
 
     known = parameters(function, skip=skip)
-    target = function.__init__ if inspect.isclass(function) else function
-    hints = typing.get_type_hints(target, include_extras=True)
+    whole = not inspect.isclass(function) or is_dataclass(function)  # whose fields may be inherited
+    hints = typing.get_type_hints(function if whole else function.__init__, include_extras=True)
     errors = [f"{where}: " + unknown("argument", name, known) for name in given if name not in known]
     bound: dict[str, Any] = {}
     for name, default in known.items():

@@ -1,0 +1,266 @@
+"""Differentiable: the loop that DARTS and its successors share.
+
+A supernet mixes every option by a table, the tables follow from alphas, and alphas and weights descend a loss
+in turn: min_a L_val(w*(a), a), w*(a) = argmin_w L_train(w, a) (Liu, Simonyan, Yang, ICLR 2019, equations 3
+and 4). What a method changes is one of the hooks below: how tables follow from alphas, what the losses are,
+when what is trained, which architecture is derived.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from nas.data.batches import Batches
+from nas.search_space import Architecture, SearchSpace
+from nas.search_space.decision import Decision
+from nas.seeding import derive, randomness
+from nas.strategies.strategy import OneShot, Task
+from nas.supernet import Supernet
+from nas.train import accuracy
+
+Count = Annotated[int, Field(ge=1)]
+Epochs = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Tensors = dict[str, Tensor]
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(eq=False)
+class Differentiable(OneShot):
+    """Alphas and weights trained in turn. The defaults are those of DARTS for CIFAR-10 (section A.1).
+
+    Args:
+        epochs: of search, if the budget does not say.
+        warmup: first epochs, in which the weights alone are trained.
+        batch: images a step, of each half.
+        lr, lr_min, momentum, weight_decay, clip: of the weights: SGD, cosine, largest norm of the gradient.
+        alpha_lr, alpha_betas, alpha_weight_decay: of the alphas: Adam.
+    """
+
+    epochs: Count = 50
+    warmup: Epochs = 0
+    batch: Count = 64
+    lr: Positive = 0.025
+    lr_min: Rate = 0.001
+    momentum: Share = 0.9
+    weight_decay: Rate = 3e-4
+    clip: Rate = 5.0
+    alpha_lr: Positive = 3e-4
+    alpha_betas: tuple[float, float] = (0.5, 0.999)
+    alpha_weight_decay: Rate = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def check(self, space: SearchSpace) -> None:
+        super().check(space)
+        if space.finish is not None:
+            raise ValueError(
+                f"the wiring of {space.name!r} decides its widths, so its options cannot be mixed: search it "
+                "with a strategy that trains architectures, as --strategy random does"
+            )
+
+    # --- what a method changes ------------------------------------------------------------------------------
+
+    def build(self) -> Supernet:
+        """The supernet."""
+        return Supernet(self.task.space)
+
+    def start(self, decision: Decision) -> Tensor:
+        """The alphas of a decision at the start: (rows, options)."""
+        return 1e-3 * torch.randn(decision.rows, len(decision.options))
+
+    def table(self, decision: Decision, alpha: Tensor) -> Tensor:
+        """The mixing weights of a decision: softmax over the operations (equation 2).
+
+        Where one of several rows is kept (half a NASNet block: which input, which operation), rows and
+        options are one choice, and the softmax is over both.
+        """
+        if decision.keep == 1:
+            return alpha.flatten().softmax(0).view_as(alpha)
+        return alpha.softmax(-1)
+
+    def drawn(self, *, detached: bool) -> Tensors:
+        """The tables of one step; `mixing` unless a method draws at random. Detached: for the weights."""
+        return self.mixing(detached=detached)
+
+    def penalty(self) -> Tensor | float:
+        """What is added to the loss that the alphas descend."""
+        return 0.0
+
+    def begin_epoch(self, number: int) -> None:
+        """Before the epoch `number`, from 0: what is annealed."""
+
+    # --- one search -----------------------------------------------------------------------------------------
+
+    def prepare(self, task: Task) -> None:
+        """Build supernet, alphas, optimizers and batches."""
+        self.task, self.device = task, torch.device(task.device)
+        with randomness(task.seed, "supernet"):
+            supernet = self.build()
+            alphas = {decision.name: self.start(decision) for decision in task.space.decisions}
+        self.supernet = supernet.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.alphas = {name: nn.Parameter(alpha.to(self.device)) for name, alpha in alphas.items()}
+        self.weights = dict(self.supernet.named_parameters())
+        self.weight_optimizer = torch.optim.SGD(
+            self.weights.values(),
+            self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            foreach=True,
+        )
+        self.alpha_optimizer = torch.optim.Adam(
+            self.alphas.values(),
+            self.alpha_lr,
+            betas=self.alpha_betas,
+            weight_decay=self.alpha_weight_decay,
+            foreach=True,
+        )
+        self.train_batches, self.valid_batches = self._batches("train"), self._batches("valid")
+
+    def _batches(self, name: str) -> Batches:
+        examples = self.task.examples
+        assert examples is not None
+        return Batches(
+            getattr(examples, name),
+            mean=examples.mean,
+            std=examples.std,
+            augment=examples.augment,
+            batch=min(self.batch, len(examples.train), len(examples.valid)),
+            device=self.device,
+            seed=derive(self.task.seed, name),
+            shuffle=True,
+            drop_last=True,
+        )
+
+    def train_epoch(self, number: int) -> dict[str, float]:
+        self.supernet.train()
+        self.rate = (
+            self.lr_min + (self.lr - self.lr_min) * (1 + math.cos(math.pi * number / self.horizon)) / 2
+        )
+        for group in self.weight_optimizer.param_groups:
+            group["lr"] = self.rate
+        self.begin_epoch(number)
+        total = torch.zeros((), device=self.device, dtype=torch.float64)
+        right = torch.zeros((), device=self.device, dtype=torch.int64)
+        steps, seen = len(self.train_batches), 0
+        valid = self._valid_forever(number)
+        with randomness(self.task.seed, "epoch", number):
+            for step, (x, y) in enumerate(self.train_batches.epoch(number)):
+                loss, hits = self.step((x, y), next(valid))
+                total += loss * len(y)
+                right += hits
+                seen += len(y)
+                if self.task.tick:
+                    self.task.tick(step + 1, steps)
+        return self._metrics(total.item() / seen, right.item() / seen)
+
+    def _valid_forever(self, number: int) -> Iterator[Batch]:
+        """Batches of the half that trains the alphas, as many as are asked for."""
+        part = 0
+        while True:
+            yield from self.valid_batches.epoch(number * 1000 + part)
+            part += 1
+
+    def step(self, train: Batch, valid: Batch) -> tuple[Tensor, Tensor]:
+        """A step of the alphas, then one of the weights. Training loss and number of right answers."""
+        if self.epoch >= self.warmup:
+            self.alpha_step(train, valid)
+        return self.weight_step(train)
+
+    def alpha_step(self, train: Batch, valid: Batch) -> None:
+        """Descend the validation loss with respect to the alphas."""
+        gradients = self.alpha_gradient(train, valid)
+        for name, alpha in self.alphas.items():
+            alpha.grad = gradients[name]
+        self.alpha_optimizer.step()
+
+    def alpha_gradient(self, train: Batch, valid: Batch) -> Tensors:
+        """The gradient of the validation loss with respect to each alpha, at the present weights."""
+        loss = nn.functional.cross_entropy(self.supernet(valid[0], self.drawn(detached=False)), valid[1])
+        found = torch.autograd.grad(loss + self.penalty(), list(self.alphas.values()))
+        return dict(zip(self.alphas, found, strict=True))
+
+    def weight_step(self, train: Batch) -> tuple[Tensor, Tensor]:
+        """Descend the training loss with respect to the weights; the loss and the number of right answers."""
+        x, y = train
+        logits = self.supernet(x, self.drawn(detached=True))
+        loss = nn.functional.cross_entropy(logits, y)
+        self.weight_optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.clip:
+            nn.utils.clip_grad_norm_(self.weights.values(), self.clip, foreach=True)
+        self.weight_optimizer.step()
+        return loss.detach(), (logits.detach().argmax(1) == y).sum()
+
+    def mixing(self, *, detached: bool = False) -> Tensors:
+        """The table of each decision."""
+        return {
+            decision.name: self.table(decision, alpha.detach() if detached else alpha)
+            for decision, alpha in zip(self.task.space.decisions, self.alphas.values(), strict=True)
+        }
+
+    # --- results --------------------------------------------------------------------------------------------
+
+    def _metrics(self, loss: float, right: float) -> dict[str, float]:
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the training loss is {loss} in epoch {self.epoch + 1} (learning rate {self.rate:.4g}): "
+                "it is no number any more; lower strategy.lr or strategy.alpha_lr"
+            )
+        examples = self.task.examples
+        assert examples is not None
+        table = self.mixing(detached=True)
+        checked = accuracy(
+            self.supernet,
+            examples.valid,
+            mean=examples.mean,
+            std=examples.std,
+            device=self.device,
+            forward=lambda x: self.supernet(x, table),
+        )
+        entropies = [
+            torch.special.entr(table[d.name]).sum() / (1 if d.keep == 1 else d.rows)
+            for d in self.task.space.decisions
+        ]
+        return {
+            "train_loss": loss,
+            "train_accuracy": right,
+            "valid_loss": checked["loss"],
+            "valid_accuracy": checked["accuracy"],
+            "lr": self.rate,
+            "alpha_entropy": torch.stack(entropies).mean().item(),
+        }
+
+    def tables(self) -> dict[str, list[list[float]]]:
+        return {name: table.tolist() for name, table in self.mixing(detached=True).items()}
+
+    def best(self) -> Architecture:
+        """The strongest operations that a value may have (section 2.4)."""
+        return self.task.space.project(self.tables())
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "supernet": self.supernet.state_dict(),
+            "alphas": {name: alpha.detach() for name, alpha in self.alphas.items()},
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "alpha_optimizer": self.alpha_optimizer.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.supernet.load_state_dict(state["supernet"])
+        with torch.no_grad():
+            for name, alpha in state["alphas"].items():
+                self.alphas[name].copy_(alpha)
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
