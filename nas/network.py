@@ -114,7 +114,7 @@ class Network(nn.Module):
             drops = tuple(
                 i
                 for i, n in enumerate(node.inputs)
-                if node.op == "sum" and readers[n] == 1 and n in self.nodes and not _is_identity(runs[n])
+                if node.op == "sum" and readers[n] == 1 and n in self.nodes and not is_identity(runs[n])
             )
             inputs = tuple(places[name] for name in node.inputs)
             run = runs[node.name]
@@ -134,7 +134,7 @@ class Network(nn.Module):
 
     def _execute(self, steps: Sequence[Step], x: Tensor, weights: Any = None) -> dict[int, Tensor]:
         values: dict[int, Tensor] = {0: x}
-        dropping = self.training and self.drop_path > 0
+        dropping = self.training and self.drop_path > 0 and weights is None  # a mixture drops its options
         for step in steps:
             inputs = [values[place] for place in step.inputs]
             if dropping:
@@ -156,7 +156,8 @@ def build_option(op: str, node: Node, c_in: int, c_out: int, *, affine: bool, po
     return module
 
 
-def _is_identity(run: Runner) -> bool:
+def is_identity(run: Runner) -> bool:
+    """Whether an operation gives back what it is given."""
     return isinstance(getattr(run, "template", run), nn.Identity)
 
 

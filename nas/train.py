@@ -109,20 +109,22 @@ def accuracy(
 ) -> dict[str, float]:
     """{"accuracy": 0..1, "loss": mean cross-entropy} of `network` in evaluation mode on `split`.
 
-    Raises FloatingPointError if the loss is no number.
+    `forward`: how to run it, in the mode in which it is; by default it is called with the images.
 
-    `forward`: how to run it, if not by calling it with the images.
+    Raises FloatingPointError if the loss is no number.
     """
     batches = Batches(split, mean=mean, std=std, batch=batch, device=device, seed=0, shuffle=False)
     before = network.training
-    network.eval()
+    if forward is None:
+        network.eval()
     right = torch.zeros((), device=device, dtype=torch.int64)
     loss = torch.zeros((), device=device, dtype=torch.float64)
     for x, y in batches.epoch(0):
         logits = (forward or network)(x)
         right += (logits.argmax(1) == y).sum()
         loss += nn.functional.cross_entropy(logits.float(), y, reduction="sum")
-    network.train(before)
+    if forward is None:
+        network.train(before)
     mean_loss = loss.item() / len(split)
     if not math.isfinite(mean_loss):
         raise FloatingPointError(

@@ -8,10 +8,11 @@ when what is trained, which architecture is derived.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import Field
@@ -23,6 +24,7 @@ from nas.search_space.decision import Decision
 from nas.seeding import derive, randomness
 from nas.strategies.strategy import OneShot, Task
 from nas.supernet import Supernet
+from nas.supernet.norms import Policy, normalising
 from nas.train import accuracy
 
 Count = Annotated[int, Field(ge=1)]
@@ -32,6 +34,13 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Tensors = dict[str, Tensor]
 Batch = tuple[Tensor, Tensor]
+
+
+class Mixing(NamedTuple):
+    """Tables by decision (rows, options); which options are run at all (None: every one)."""
+
+    tables: Tensors
+    active: Tensors | None = None
 
 
 @dataclass(eq=False)
@@ -44,6 +53,8 @@ class Differentiable(OneShot):
         batch: images a step, of each half.
         lr, lr_min, momentum, weight_decay, clip: of the weights: SGD, cosine, largest norm of the gradient.
         alpha_lr, alpha_betas, alpha_weight_decay: of the alphas: Adam.
+        norm: what batch norms normalise by when the supernet is evaluated (`nas.supernet.norms`).
+        recalibrated: batches of training images, for ``norm=recalibrated``.
     """
 
     epochs: Count = 50
@@ -57,6 +68,8 @@ class Differentiable(OneShot):
     alpha_lr: Positive = 3e-4
     alpha_betas: tuple[float, float] = (0.5, 0.999)
     alpha_weight_decay: Rate = 1e-3
+    norm: Policy = "tracked"
+    recalibrated: Count = 10
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -89,9 +102,13 @@ class Differentiable(OneShot):
             return alpha.flatten().softmax(0).view_as(alpha)
         return alpha.softmax(-1)
 
-    def drawn(self, *, detached: bool) -> Tensors:
-        """The tables of one step; `mixing` unless a method draws at random. Detached: for the weights."""
-        return self.mixing(detached=detached)
+    def drawn(self, *, detached: bool) -> Mixing:
+        """The weights of one step; `mixing` unless a method draws at random. Detached: for the weights."""
+        return Mixing(self.mixing(detached=detached))
+
+    def evaluated(self) -> Mixing | Architecture:
+        """What the metrics of an epoch are measured on."""
+        return Mixing(self.mixing(detached=True))
 
     def penalty(self) -> Tensor | float:
         """What is added to the loss that the alphas descend."""
@@ -186,14 +203,14 @@ class Differentiable(OneShot):
 
     def alpha_gradient(self, train: Batch, valid: Batch) -> Tensors:
         """The gradient of the validation loss with respect to each alpha, at the present weights."""
-        loss = nn.functional.cross_entropy(self.supernet(valid[0], self.drawn(detached=False)), valid[1])
+        loss = nn.functional.cross_entropy(self.supernet(valid[0], *self.drawn(detached=False)), valid[1])
         found = torch.autograd.grad(loss + self.penalty(), list(self.alphas.values()))
         return dict(zip(self.alphas, found, strict=True))
 
     def weight_step(self, train: Batch) -> tuple[Tensor, Tensor]:
         """Descend the training loss with respect to the weights; the loss and the number of right answers."""
         x, y = train
-        logits = self.supernet(x, self.drawn(detached=True))
+        logits = self.supernet(x, *self.drawn(detached=True))
         loss = nn.functional.cross_entropy(logits, y)
         self.weight_optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -204,10 +221,8 @@ class Differentiable(OneShot):
 
     def mixing(self, *, detached: bool = False) -> Tensors:
         """The table of each decision."""
-        return {
-            decision.name: self.table(decision, alpha.detach() if detached else alpha)
-            for decision, alpha in zip(self.task.space.decisions, self.alphas.values(), strict=True)
-        }
+        alphas = {name: alpha.detach() if detached else alpha for name, alpha in self.alphas.items()}
+        return {d.name: self.table(d, alphas[d.name]) for d in self.task.space.decisions}
 
     # --- results --------------------------------------------------------------------------------------------
 
@@ -217,17 +232,8 @@ class Differentiable(OneShot):
                 f"the training loss is {loss} in epoch {self.epoch + 1} (learning rate {self.rate:.4g}): "
                 "it is no number any more; lower strategy.lr or strategy.alpha_lr"
             )
-        examples = self.task.examples
-        assert examples is not None
         table = self.mixing(detached=True)
-        checked = accuracy(
-            self.supernet,
-            examples.valid,
-            mean=examples.mean,
-            std=examples.std,
-            device=self.device,
-            forward=lambda x: self.supernet(x, table),
-        )
+        checked = self._checked(self.evaluated())
         entropies = [
             torch.special.entr(table[d.name]).sum() / (1 if d.keep == 1 else d.rows)
             for d in self.task.space.decisions
@@ -240,6 +246,36 @@ class Differentiable(OneShot):
             "lr": self.rate,
             "alpha_entropy": torch.stack(entropies).mean().item(),
         }
+
+    def _checked(self, chosen: Mixing | Architecture) -> dict[str, float]:
+        """Loss and accuracy on the validation part."""
+        examples = self.task.examples
+        assert examples is not None
+        given = (chosen,) if isinstance(chosen, Architecture) else chosen
+
+        def forward(x: Tensor) -> Tensor:
+            found: Tensor = self.supernet(x, *given)
+            return found
+
+        images = itertools.islice((x for x, _ in self.train_batches.epoch(0)), self.recalibrated)
+        with normalising(self.supernet, self.norm, forward=forward, images=images):
+            return accuracy(
+                self.supernet, examples.valid, mean=examples.mean, std=examples.std, device=self.device,
+                forward=forward,
+            )  # fmt: skip
+
+    def path(self, architecture: Architecture) -> Mixing | Architecture:
+        """What runs one architecture in the supernet."""
+        if self.supernet.partial == 1:
+            return architecture
+        hard = {
+            d.name: torch.tensor(d.mask(architecture.choices[d.name]), device=self.device)
+            for d in self.task.space.decisions
+        }
+        return Mixing(hard, {name: table > 0 for name, table in hard.items()})
+
+    def score(self, architecture: Architecture) -> float:
+        return self._checked(self.path(architecture))["accuracy"]
 
     def tables(self) -> dict[str, list[list[float]]]:
         return {name: table.tolist() for name, table in self.mixing(detached=True).items()}

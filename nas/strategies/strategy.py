@@ -130,6 +130,10 @@ class OneShot(Strategy):
         """The mixing weights by decision (rows x options)."""
 
     @abstractmethod
+    def score(self, architecture: Architecture) -> float:
+        """The accuracy of an architecture on the validation part, 0..1, with the weights of the supernet."""
+
+    @abstractmethod
     def state(self) -> dict[str, Any]:
         """Tensors and numbers with which `load` goes on to the same bits; readable with weights_only=True."""
 

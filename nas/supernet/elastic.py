@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from nas.graph import JOINS, Graph, Hole, Node
+
 
 class Columns(NamedTuple):
     """Which channels of a wider input are there: `there` (a vector of places) of `full`."""
@@ -91,3 +93,41 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 def names(module: nn.Module) -> frozenset[str]:
     """The names of a module's tensors: its form."""
     return frozenset(_tensors(module))
+
+
+def columns_of(
+    graph: Graph, whole: Mapping[str, Node], widths: Mapping[str, int], widest: Mapping[str, int]
+) -> dict[str, Columns | None]:
+    """Which channels of the supernet's value a narrower one has, behind concatenations.
+
+    Args:
+        graph: filled, wholly or in its widths.
+        whole: the nodes of the unfilled graph.
+        widths, widest: the channels of every node here, and at the most.
+    """
+    columns: dict[str, Columns | None] = {}
+    for node in graph.nodes[1:]:
+        if node.op == "concat":
+            starts, start = {}, 0
+            for name in whole[node.name].inputs:
+                starts[name] = start
+                start += widest[name]
+            there = [torch.arange(widths[n]) + starts[n] for n in node.inputs]
+            if widths[node.name] != start:
+                columns[node.name] = Columns(torch.cat(there), start)
+        elif node.op in JOINS or node.out is None:
+            columns[node.name] = columns.get(node.inputs[0])
+    return columns
+
+
+def width_holes(graph: Graph) -> dict[str, Hole | None]:
+    """For each node, the hole that decides the channels of its value; None if they are fixed."""
+    holes: dict[str, Hole | None] = {}
+    for node in graph.nodes:
+        if isinstance(node.out, Hole):
+            holes[node.name] = node.out
+        elif node.out is not None or not node.inputs or node.op == "concat":
+            holes[node.name] = None
+        else:
+            holes[node.name] = holes[node.inputs[0]]
+    return holes

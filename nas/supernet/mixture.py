@@ -12,10 +12,33 @@ import torch
 from torch import Tensor, nn
 
 from nas.graph import Hole, Option
-from nas.network import Runner
+from nas.network import Runner, drop_path, is_identity
 
-Weights = Mapping[str, Sequence[Sequence[Tensor]]]  # decision -> rows -> options -> a scalar
 Pick = tuple[tuple[Hole, int], ...]  # each hole of the node, and the index of the option in its decision
+
+
+class Weights(dict[str, list[list[Tensor]]]):
+    """The weights of one pass: decision -> rows -> options -> a scalar.
+
+    Args:
+        tables: decision -> (rows, options).
+        active: the same shapes, true for the options that are run; None: all of them are.
+        drop: the probability with which an option that is no identity is dropped, for each example.
+    """
+
+    def __init__(
+        self, tables: Mapping[str, Tensor], active: Mapping[str, Tensor] | None = None, drop: float = 0.0
+    ) -> None:
+        super().__init__(
+            {name: [list(row.unbind(0)) for row in table.unbind(0)] for name, table in tables.items()}
+        )
+        self.active = None if active is None else {name: table.tolist() for name, table in active.items()}
+        self.drop = drop
+
+    def runs(self, pick: Pick) -> bool:
+        """Whether an option is run."""
+        active = self.active
+        return active is None or all(active[hole.decision][hole.row][index] for hole, index in pick)
 
 
 class Options(nn.Module):
@@ -42,8 +65,13 @@ class Mixture:
     def __call__(self, *inputs: Tensor, weights: Weights) -> Tensor:
         """Inputs and output: (batch, channels, height, width)."""
         total: Tensor | None = None
-        for pick, option in self.entries:
-            term = run(option, inputs, weights) * product_of(pick, weights)
+        # Where `none` alone is active, any other with its weight of zero tells the shape.
+        entries = [entry for entry in self.entries if weights.runs(entry[0])] or self.entries[:1]
+        for pick, option in entries:
+            output = run(option, inputs, weights)
+            if weights.drop and not is_identity(option):
+                output = drop_path(output, weights.drop)
+            term = output * product_of(pick, weights)
             total = term if total is None else total + term
         assert total is not None
         return total

@@ -14,16 +14,9 @@ from nas.graph import JOINS, Graph, Hole, Node, Option, Scalar, Value
 from nas.network import JOIN_FUNCTIONS, Network, Program, Runner, build_option
 from nas.primitives.layers import LayerNorm
 from nas.search_space import Architecture, SearchSpace
-from nas.supernet.elastic import Columns, Sliced, names
-from nas.supernet.mixture import (
-    Either,
-    Gate,
-    Masked,
-    Mixture,
-    Options,
-    Pick,
-    option_key,
-)
+from nas.supernet.elastic import Columns, Sliced, columns_of, names, width_holes
+from nas.supernet.mixture import Either, Gate, Masked, Mixture, Options, Pick, Weights, option_key
+from nas.supernet.partial import Partial
 from nas.supernet.presence import LooseEnds, Mean, Presence, There
 
 PROGRAMS_KEPT = 256  # programs of paths that are kept for the next call
@@ -36,17 +29,24 @@ class Supernet(Network):
     Args:
         space: its graph is run without being filled.
         affine, pool_norm: as for `Network`; by default what the space's paper uses while searching.
+        partial: k, where only a k-th of the channels goes through operations to choose from (PC-DARTS).
 
     Options of a width, and sliced options of an attribute, share one widest tensor. A path takes its part of
     it and runs at its own shapes. A soft choice of width runs the widest and masks channels.
     """
 
     def __init__(
-        self, space: SearchSpace, *, affine: bool | None = None, pool_norm: bool | None = None
+        self,
+        space: SearchSpace,
+        *,
+        affine: bool | None = None,
+        pool_norm: bool | None = None,
+        partial: int = 1,
     ) -> None:
         self.space = space
+        self.partial = partial
         self._open = {node.name: node for node in space.graph.nodes}
-        self._width_holes = _width_holes(space.graph)
+        self._width_holes = width_holes(space.graph)
         self._elastic = sorted({h.decision for h in self._width_holes.values() if h is not None})
         self._widest = self._widths(space.graph)
         self._programs: OrderedDict[object, Program] = OrderedDict()
@@ -61,13 +61,20 @@ class Supernet(Network):
             pool_norm=published.get("pool_norm", False) if pool_norm is None else pool_norm,
         )
 
-    def forward(self, x: Tensor, weights: Mapping[str, Tensor] | Architecture) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        weights: Mapping[str, Tensor] | Architecture,
+        active: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """Logits (batch, classes) of x (batch, channels, height, width).
 
         `weights`: a table (rows, options) for each decision mixes every option by its entry; an
         `Architecture` runs that path alone, and costs one path. A hard table (0 and 1) of a width runs at
         that width; a soft one masks channels, which is exact only where no operation's inner width or
-        normalisation follows its channels: then there is one warning.
+        normalisation follows its channels: then there is one warning. `active`: tables of truth values; an
+        option that is not active is not run, whatever its weight, and its weight gets no gradient from it.
+        `drop_path` drops options that are no identities (ScheduledDropPath).
 
         Raises ValueError if a table is missing, or soft where the wiring decides widths (`finish`).
         """
@@ -81,9 +88,7 @@ class Supernet(Network):
                         f"{tuple(weights[d.name].shape)}"
                     )
             if self.space.finish is None:
-                scalars = {
-                    name: [row.unbind(0) for row in table.unbind(0)] for name, table in weights.items()
-                }
+                scalars = Weights(weights, active, self.drop_path if self.training else 0.0)
                 program = self._mixed(weights)
                 return self._execute(program.inference, x, scalars)[program.output]
             weights = self._hard(weights)
@@ -93,7 +98,10 @@ class Supernet(Network):
     # --- programs -------------------------------------------------------------------------------------------
 
     def path(self, architecture: Architecture) -> Program:
-        """The program of one architecture, at its own shapes."""
+        """The program of one architecture, at its own shapes. Raises ValueError with `partial`."""
+
+        if self.partial > 1:
+            raise ValueError(f"a supernet with partial={self.partial} runs tables alone: give hard ones")
 
         def make() -> Program:
             filled = self.space.fill(architecture)
@@ -102,7 +110,12 @@ class Supernet(Network):
         return self._kept(architecture.literal, make)
 
     def state_of(self, architecture: Architecture) -> dict[str, Tensor]:
-        """The tensors with which a `Network` of the filled graph computes what the path computes."""
+        """The tensors with which a `Network` of the filled graph computes what the path computes.
+
+        Raises ValueError if a part of the channels passes by the operations: no network has such tensors.
+        """
+        if self.partial > 1:
+            raise ValueError(f"a supernet with partial={self.partial} has no weights of whole networks")
         state: dict[str, Tensor] = {}
         for name, run in self._runners(self.space.fill(architecture)).items():
             held = run.tensors() if isinstance(run, Sliced) else {}
@@ -179,9 +192,8 @@ class Supernet(Network):
         c_in, c_out = self._widest[node.inputs[0]], self._widest[name]
         small = [min(self._sizes(each) or [self._widest[each]]) for each in (node.inputs[0], name)]
         for op, attrs in self._options(node):
-            narrow = self._template(op, node, attrs, *small)
             wide = dict(self._template(op, node, attrs, c_in, c_out).named_parameters())
-            for key, tensor in narrow.named_parameters():
+            for key, tensor in self._template(op, node, attrs, *small).named_parameters():
                 sizes = zip(tensor.shape, wide[key].shape, strict=True) if key in wide else []
                 if any(a != b and (a, b) not in ((small[0], c_in), (small[1], c_out)) for a, b in sizes):
                     return True
@@ -201,6 +213,8 @@ class Supernet(Network):
 
     def _build(self, node: Node, c_in: int, c_out: int) -> nn.Module:
         """The module of a node, with every option that its holes allow."""
+        share = self._share(node)
+        c_in, c_out = c_in // share, c_out // share
         wholes = {}
         for op, attrs in self._options(node):
             key = self._key(node, op, attrs)
@@ -281,7 +295,7 @@ class Supernet(Network):
         or of a path.
         """
         widths = self._widths(graph)
-        columns = self._columns(graph)
+        columns = columns_of(graph, self._open, widths, self._widest)
         runs: dict[str, Runner] = {}
         soft = picked is not None or graph is self.graph
         for node in graph.nodes[1:]:
@@ -300,7 +314,24 @@ class Supernet(Network):
             runs[node.name] = self._gated(node, run, soft=graph is self.graph, picked=picked)
         return runs
 
+    def _share(self, node: Node) -> int:
+        """Into how many parts the channels of a node are divided, of which one is searched."""
+        whole = self._open[node.name]
+        widths = [self._widest[whole.inputs[0]], self._widest[node.name]]
+        fixed = isinstance(whole.op, Hole) and not whole.attrs and widths[0] == widths[1]
+        elastic = any(self._width_holes[name] for name in (whole.inputs[0], node.name))
+        return self.partial if fixed and not elastic and widths[0] % self.partial == 0 else 1
+
     def _operation(self, node: Node, c_in: int, c_out: int, columns: Columns | None) -> Runner:
+        share = self._share(node)
+        if share == 1:
+            return self._whole_operation(node, c_in, c_out, columns)
+        hole = self._open[node.name].op
+        assert isinstance(hole, Hole)
+        inner = self._whole_operation(node, c_in // share, c_out // share, columns)
+        return Partial(inner, hole, share, node.stride)
+
+    def _whole_operation(self, node: Node, c_in: int, c_out: int, columns: Columns | None) -> Runner:
         entries = []
         for op, attrs, pick in self._picks(node):
             run = self._option(node, op, attrs, (c_in, c_out), columns)
@@ -317,7 +348,8 @@ class Supernet(Network):
         """One operation at its own shape: the widest module itself, or a part of it."""
         key = self._key(node, op, attrs)
         whole = self.nodes[node.name].get_submodule(key) if key else self.nodes[node.name]
-        full = (self._widest[node.inputs[0]], self._widest[node.name])
+        share = self._share(node)
+        full = (self._widest[node.inputs[0]] // share, self._widest[node.name] // share)
         sizes = (full[1], width[1])
         slices = {name: attrs[name] for name in self._widest_slices(node)}
         widest = width == full and slices == self._widest_slices(node)
@@ -362,38 +394,7 @@ class Supernet(Network):
         assert option is not None
         return self.space.decision(hole.decision).options.index(option)
 
-    def _columns(self, graph: Graph) -> dict[str, Columns | None]:
-        """Which channels of the supernet's value a narrower one has, behind concatenations."""
-        columns: dict[str, Columns | None] = {}
-        widths = self._widths(graph)
-        for node in graph.nodes[1:]:
-            whole = self._open[node.name]
-            if node.op == "concat":
-                starts, start = {}, 0
-                for name in whole.inputs:
-                    starts[name] = start
-                    start += self._widest[name]
-                there = [torch.arange(widths[n]) + starts[n] for n in node.inputs]
-                if widths[node.name] != start:
-                    columns[node.name] = Columns(torch.cat(there), start)
-            elif node.op in JOINS or node.out is None:
-                columns[node.name] = columns.get(node.inputs[0])
-        return columns
-
     def _kept_by(self, node: Node) -> list[Pick]:
         """The picks with which a node is there, as far as its own choices say."""
         fixed: Pick = () if node.when is None else ((node.when, self._place(node.when, node.when.option)),)
         return [(*fixed, *pick) for _, _, pick in self._picks(node)]
-
-
-def _width_holes(graph: Graph) -> dict[str, Hole | None]:
-    """For each node, the hole that decides the channels of its value; None if they are fixed."""
-    holes: dict[str, Hole | None] = {}
-    for node in graph.nodes:
-        if isinstance(node.out, Hole):
-            holes[node.name] = node.out
-        elif node.out is not None or not node.inputs or node.op == "concat":
-            holes[node.name] = None
-        else:
-            holes[node.name] = holes[node.inputs[0]]
-    return holes

@@ -1,0 +1,40 @@
+"""Partial: a part of the channels is searched, the others pass by (PC-DARTS, Xu et al., ICLR 2020)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nas.graph import Hole
+from nas.network import Runner
+from nas.supernet.mixture import Weights, run
+
+
+class Partial:
+    """One of `share` parts of the channels goes through a mixture, the rest past it (equation 2).
+
+    The rest has the weight that the edge has as a whole, is pooled where the mixture halves the size, and the
+    channels are shuffled so that the next mixture meets others (section 3.2).
+
+    Args:
+        mixture: of operations with a `share`-th of the channels.
+        hole: which row of which decision the operation is.
+        stride: of the operations.
+    """
+
+    mixed = True
+
+    def __init__(self, mixture: Runner, hole: Hole, share: int, stride: int) -> None:
+        self.mixture = mixture
+        self.hole = hole
+        self.share = share
+        self.stride = stride
+
+    def __call__(self, x: Tensor, *, weights: Weights) -> Tensor:
+        part = x.shape[1] // self.share
+        chosen, rest = x[:, :part], x[:, part:]
+        mixed = run(self.mixture, (chosen,), weights)
+        rest = rest * torch.stack(weights[self.hole.decision][self.hole.row]).sum()
+        if self.stride > 1:
+            rest = nn.functional.max_pool2d(rest, self.stride, self.stride, ceil_mode=True)
+        return nn.functional.channel_shuffle(torch.cat([mixed, rest], 1), self.share)
