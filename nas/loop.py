@@ -228,9 +228,10 @@ class Search:
         return event
 
     def metrics_of(self, best: Architecture) -> dict[str, float]:
-        """What the search measured: of its last epoch, or of the trial that is the best."""
-        if lines := [e for e in self.run.events() if e["kind"] == "epoch"]:
-            return dict(lines[-1]["metrics"])
+        """What the search measured: of its last healthy epoch, or of the trial that is the best."""
+        if lines := {e["step"]: e["metrics"] for e in self.run.events() if e["kind"] == "epoch"}:
+            last = lines[max(lines)]
+            return dict(lines.get(last.get("healthy_epoch"), last))
         told = (e for e in self.run.events() if e["kind"] == "trial")
         return dict(next(event["metrics"] for event in told if self._is_best(event["step"])))
 
@@ -374,7 +375,9 @@ def proceed(
         try:
             best = search.search()
             known = isinstance(search.strategy, AskTell) and search.strategy.exhausted
-            reason = search.spent() or ("every proposal was known" if known else config["budget"])
+            ended = isinstance(search.strategy, OneShot) and search.strategy.ended
+            own = "every proposal was known" if known else "the search had collapsed" if ended else None
+            reason = search.spent() or own or config["budget"]
             search.select(best)
             wanted = config["controls"] and data is not None and objective is None
             groups = search.controls(best) if wanted else {}

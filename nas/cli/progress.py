@@ -20,6 +20,7 @@ SHOWN = {  # in a line of progress: metric -> label, factor, unit
     "train_loss": ("loss", 1, ""),
     "train_accuracy": ("train", 100, " %"),
     "valid_accuracy": ("valid", 100, " %"),
+    "derived_accuracy": ("derived", 100, " %"),
     "alpha_entropy": ("entropy of alpha", 1, ""),
 }
 

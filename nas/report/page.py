@@ -42,6 +42,7 @@ def _search(run: Record, rows: Sequence[Row]) -> list[str]:
         _what(run),
         _result(run, rows),
         _state(run),
+        _collapse(run),
         _compared(run, rows),
         section(run),
         _cost(run),
@@ -140,6 +141,24 @@ def _state(run: Record) -> str:
         return f"Finished{f': {reason}' if reason else ''}, after {duration(run.seconds)}."
     steps = f"{len(run.trials)} trials" if run.trials else f"{len(run.epochs)} epochs"
     return f"**Not finished**: {steps}, after {duration(run.seconds)}. What follows is the state so far."
+
+
+def _collapse(run: Record) -> str:
+    """What the guard of a weight-sharing search found, if it found something."""
+    collapsed = [event for event in run.epochs if event.get("metrics", {}).get("collapsed")]
+    if not collapsed:
+        return ""
+    metrics = collapsed[0]["metrics"]
+    count = metrics["skip_connections"]
+    if "healthy_epoch" in metrics:
+        then = f"There it was stopped; the result is that of epoch {metrics['healthy_epoch']:.0f}."
+    else:
+        then = "Do not trust the result without a comparison; `strategy.guard=stop` ends a search there."
+    return (
+        f"**The search collapsed** in epoch {collapsed[0]['step']}: {count:.0f} of "
+        f"{count / metrics['skip_share']:.0f} choices were skip connections, far more than random choices "
+        f"have. {then}"
+    )
 
 
 # --- sections ----------------------------------------------------------------------------------------------

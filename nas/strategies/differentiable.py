@@ -17,11 +17,13 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nas.data.batches import Batches
 from nas.search_space import Architecture, SearchSpace
 from nas.search_space.decision import Decision
 from nas.seeding import derive, randomness
+from nas.strategies.collapse import Guard, Reaction, largest_eigenvalue
 from nas.strategies.strategy import OneShot, Task
 from nas.supernet import Supernet
 from nas.supernet.norms import Policy, normalising
@@ -43,22 +45,31 @@ class Mixing(NamedTuple):
     active: Tensors | None = None
 
 
+def cosine(share: float, first: float, last: float) -> float:
+    """Half a cosine from `first` to `last`, at a share 0..1 of the way (Loshchilov & Hutter 2017)."""
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
+
+
 @dataclass(eq=False)
 class Differentiable(OneShot):
     """Alphas and weights trained in turn. The defaults are those of DARTS for CIFAR-10 (section A.1).
 
     Args:
         epochs: of search, if the budget does not say.
-        warmup: first epochs, in which the weights alone are trained.
+        warmup: the first share of the epochs, in which the weights alone are trained.
         batch: images a step, of each half.
         lr, lr_min, momentum, weight_decay, clip: of the weights: SGD, cosine, largest norm of the gradient.
         alpha_lr, alpha_betas, alpha_weight_decay: of the alphas: Adam.
         norm: what batch norms normalise by when the supernet is evaluated (`nas.supernet.norms`).
         recalibrated: batches of training images, for ``norm=recalibrated``.
+        guard: what a drift to skip connections leads to (`nas.strategies.collapse`): a warning, or the end of
+            the search with the network of the last healthy epoch; ``off`` saves evaluating the derived path.
+        hessian: every how many epochs the largest eigenvalue of the Hessian of the validation loss in the
+            alphas is measured, on one batch; 0: never. Its growth announces a collapse.
     """
 
     epochs: Count = 50
-    warmup: Epochs = 0
+    warmup: Share = 0.0
     batch: Count = 64
     lr: Positive = 0.025
     lr_min: Rate = 0.001
@@ -70,6 +81,8 @@ class Differentiable(OneShot):
     alpha_weight_decay: Rate = 1e-3
     norm: Policy = "tracked"
     recalibrated: Count = 10
+    guard: Reaction = "warn"
+    hessian: Epochs = 0
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -117,14 +130,27 @@ class Differentiable(OneShot):
     def begin_epoch(self, number: int) -> None:
         """Before the epoch `number`, from 0: what is annealed."""
 
+    def rate_at(self, number: int) -> float:
+        """The learning rate of the weights in the epoch `number`: half a cosine over the search."""
+        return cosine(number / self.horizon, self.lr, self.lr_min)
+
+    def warming(self, number: int) -> bool:
+        """Whether the epoch `number` trains the weights alone."""
+        return number < self.warmup * self.horizon
+
     # --- one search -----------------------------------------------------------------------------------------
 
     def prepare(self, task: Task) -> None:
         """Build supernet, alphas, optimizers and batches."""
         self.task, self.device = task, torch.device(task.device)
-        with randomness(task.seed, "supernet"):
+        self.renew()
+        self.train_batches, self.valid_batches = self._batches("train"), self._batches("valid")
+
+    def renew(self, *key: object) -> None:
+        """Supernet, alphas and optimizers as at the start; `key` tells one start from another."""
+        with randomness(self.task.seed, "supernet", *key):
             supernet = self.build()
-            alphas = {decision.name: self.start(decision) for decision in task.space.decisions}
+            alphas = {decision.name: self.start(decision) for decision in self.task.space.decisions}
         self.supernet = supernet.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.alphas = {name: nn.Parameter(alpha.to(self.device)) for name, alpha in alphas.items()}
         self.weights = dict(self.supernet.named_parameters())
@@ -142,7 +168,7 @@ class Differentiable(OneShot):
             weight_decay=self.alpha_weight_decay,
             foreach=True,
         )
-        self.train_batches, self.valid_batches = self._batches("train"), self._batches("valid")
+        self.watch = Guard(task.space)
 
     def _batches(self, name: str) -> Batches:
         examples = self.task.examples
@@ -160,13 +186,11 @@ class Differentiable(OneShot):
         )
 
     def train_epoch(self, number: int) -> dict[str, float]:
+        self.begin_epoch(number)
         self.supernet.train()
-        self.rate = (
-            self.lr_min + (self.lr - self.lr_min) * (1 + math.cos(math.pi * number / self.horizon)) / 2
-        )
+        self.rate = self.rate_at(number)
         for group in self.weight_optimizer.param_groups:
             group["lr"] = self.rate
-        self.begin_epoch(number)
         total = torch.zeros((), device=self.device, dtype=torch.float64)
         right = torch.zeros((), device=self.device, dtype=torch.int64)
         steps, seen = len(self.train_batches), 0
@@ -190,7 +214,7 @@ class Differentiable(OneShot):
 
     def step(self, train: Batch, valid: Batch) -> tuple[Tensor, Tensor]:
         """A step of the alphas, then one of the weights. Training loss and number of right answers."""
-        if self.epoch >= self.warmup:
+        if not self.warming(self.epoch):
             self.alpha_step(train, valid)
         return self.weight_step(train)
 
@@ -245,10 +269,42 @@ class Differentiable(OneShot):
             "valid_accuracy": checked["accuracy"],
             "lr": self.rate,
             "alpha_entropy": torch.stack(entropies).mean().item(),
+            **self._guarded(checked["accuracy"]),
+            **self._curvature(),
         }
 
-    def _checked(self, chosen: Mixing | Architecture) -> dict[str, float]:
-        """Loss and accuracy on the validation part."""
+    def _guarded(self, mixed: float) -> dict[str, float]:
+        """The derived network next to the mixture; with ``guard=stop``, the end of a collapsed search.
+
+        No path has the running statistics of a mixture: it is normalised by those of its batches.
+        """
+        if self.guard == "off":
+            return {}
+        found = self.best()
+        derived = self._checked(self.path(found), "batch" if self.norm == "tracked" else self.norm)
+        told = {"derived_accuracy": derived["accuracy"], "gap": mixed - derived["accuracy"]}
+        told |= self.watch.look(self.epoch + 1, found)
+        return told | self._ended()
+
+    def _ended(self) -> dict[str, float]:
+        """Ends the search with the last healthy network, if it has collapsed and that is asked for."""
+        if self.guard != "stop" or self.watch.since is None or self.watch.healthy is None:
+            return {}
+        epoch, literal = self.watch.healthy
+        self.ended = self.task.space.parse(literal)
+        return {"healthy_epoch": float(epoch)}
+
+    def _curvature(self) -> dict[str, float]:
+        """The largest eigenvalue of the Hessian in the alphas, in the epochs in which it is asked for."""
+        if not self.hessian or (self.epoch + 1) % self.hessian:
+            return {}
+        x, y = next(iter(self.valid_batches.epoch(0)))
+        with normalising(self.supernet, "batch", forward=self.supernet), sdpa_kernel(SDPBackend.MATH):
+            loss = nn.functional.cross_entropy(self.supernet(x, *Mixing(self.mixing())), y)
+            return {"hessian_eigenvalue": largest_eigenvalue(loss, list(self.alphas.values()))}
+
+    def _checked(self, chosen: Mixing | Architecture, norm: Policy | None = None) -> dict[str, float]:
+        """Loss and accuracy on the validation part; by the policy `norm`, if another than the search's."""
         examples = self.task.examples
         assert examples is not None
         given = (chosen,) if isinstance(chosen, Architecture) else chosen
@@ -258,9 +314,10 @@ class Differentiable(OneShot):
             return found
 
         images = itertools.islice((x for x, _ in self.train_batches.epoch(0)), self.recalibrated)
-        with normalising(self.supernet, self.norm, forward=forward, images=images):
+        with normalising(self.supernet, norm or self.norm, forward=forward, images=images):
             return accuracy(
                 self.supernet, examples.valid, mean=examples.mean, std=examples.std, device=self.device,
+                batch=256 - (len(examples.valid) % 256 == 1),  # one image has no statistics of a batch
                 forward=forward,
             )  # fmt: skip
 
@@ -291,6 +348,7 @@ class Differentiable(OneShot):
             "alphas": {name: alpha.detach() for name, alpha in self.alphas.items()},
             "weight_optimizer": self.weight_optimizer.state_dict(),
             "alpha_optimizer": self.alpha_optimizer.state_dict(),
+            "guard": self.watch.state(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -300,3 +358,5 @@ class Differentiable(OneShot):
                 self.alphas[name].copy_(alpha)
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
+        self.watch.load(state["guard"])
+        self._ended()

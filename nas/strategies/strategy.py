@@ -100,13 +100,15 @@ class Strategy(ABC):
 class OneShot(Strategy):
     """A strategy that owns a supernet and trains it, epoch by epoch.
 
-    A subclass writes `prepare`, `train_epoch`, `best`, `state` and `load`.
+    A subclass writes `prepare`, `train_epoch`, `best`, `state` and `load`. It may end itself: then there is
+    no further epoch, and the architecture in `ended` is the result.
     """
 
     epochs: int
 
     def __init__(self) -> None:
         self.epoch = 0
+        self.ended: Architecture | None = None
         self._saved: dict[str, Any] | None = None
 
     def check(self, space: SearchSpace) -> None:
@@ -150,7 +152,7 @@ class OneShot(Strategy):
         if self._saved is not None:
             self.load(self._saved)
             self.epoch = self._saved["epoch"]
-        while self.epoch < self.horizon:
+        while self.epoch < self.horizon and self.ended is None:
             metrics = self.train_epoch(self.epoch)
             self.epoch += 1
-            yield Report("epoch", self.epoch, metrics, self.best(), tables=self.tables())
+            yield Report("epoch", self.epoch, metrics, self.ended or self.best(), tables=self.tables())
