@@ -145,6 +145,7 @@ class Differentiable(OneShot):
         self.task, self.device = task, torch.device(task.device)
         self.renew()
         self.train_batches, self.valid_batches = self._batches("train"), self._batches("valid")
+        self.watch = Guard(task.space)
 
     def renew(self, *key: object) -> None:
         """Supernet, alphas and optimizers as at the start; `key` tells one start from another."""
@@ -168,7 +169,6 @@ class Differentiable(OneShot):
             weight_decay=self.alpha_weight_decay,
             foreach=True,
         )
-        self.watch = Guard(task.space)
 
     def _batches(self, name: str) -> Batches:
         examples = self.task.examples
