@@ -5,10 +5,13 @@ from nas.strategies.asha import Asha
 from nas.strategies.ask_tell import AskTell
 from nas.strategies.bohb import Bohb
 from nas.strategies.darts import Darts
+from nas.strategies.enas import ENAS
 from nas.strategies.evolution import Evolution, RegularizedEvolution
 from nas.strategies.exhaustive import Exhaustive
+from nas.strategies.fairnas import FairNAS
 from nas.strategies.hyperband import Hyperband
 from nas.strategies.local_search import LocalSearch
+from nas.strategies.ofa import OFA
 from nas.strategies.optuna_samplers import CMAES, NSGA2, NSGA3, TPE, BruteForce, GaussianProcess
 from nas.strategies.pareto_evolution import ParetoEvolution
 from nas.strategies.pnas import PNAS
@@ -16,6 +19,8 @@ from nas.strategies.ppo import PPO
 from nas.strategies.predictor import Predictor
 from nas.strategies.random_search import RandomSearch
 from nas.strategies.reinforce import Reinforce
+from nas.strategies.rsws import RSWS
+from nas.strategies.spos import SPOS
 from nas.strategies.strategy import (
     STRATEGIES,
     OneShot,
@@ -26,8 +31,9 @@ from nas.strategies.strategy import (
 from nas.strategies.zero_cost import ZeroCost
 
 __all__ = [
-    "CMAES", "NSGA2", "NSGA3", "PNAS", "PPO", "STRATEGIES", "TPE", "Asha", "AskTell", "Bohb", "BruteForce",
-    "Darts", "Evolution", "Executor", "Exhaustive", "GaussianProcess", "Hyperband", "LocalSearch",
-    "OneShot", "ParetoEvolution", "Predictor", "RandomSearch", "RegularizedEvolution", "Reinforce",
-    "Report", "Strategy", "Task", "Trial", "ZeroCost",
+    "CMAES", "ENAS", "NSGA2", "NSGA3", "OFA", "PNAS", "PPO", "RSWS", "SPOS", "STRATEGIES", "TPE", "Asha",
+    "AskTell", "Bohb", "BruteForce", "Darts", "Evolution", "Executor", "Exhaustive", "FairNAS",
+    "GaussianProcess", "Hyperband", "LocalSearch", "OneShot", "ParetoEvolution", "Predictor",
+    "RandomSearch", "RegularizedEvolution", "Reinforce", "Report", "Strategy", "Task", "Trial",
+    "ZeroCost",
 ]  # fmt: skip

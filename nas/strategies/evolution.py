@@ -8,21 +8,23 @@ al., ICML 2017; Goldberg & Deb 1991 on tournaments).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from itertools import cycle
 from random import Random
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from nas.execution import Result, Trial
-from nas.search_space import Architecture
+from nas.search_space import Architecture, SearchSpace
 from nas.seeding import generator
 from nas.strategies.ask_tell import AskTell
 from nas.strategies.strategy import STRATEGIES
 
 Count = Annotated[int, Field(ge=1)]
 Chance = Annotated[float, Field(ge=0, le=1)]
+STEPS = 20  # further mutations, and random samples, in search of a child that is not known
 
 
 class Member(NamedTuple):
@@ -37,6 +39,44 @@ def tournament(population: Sequence[Member], sample: int, rng: Random) -> Archit
     """The best of `sample` members drawn with replacement."""
     drawn = [rng.choice(population) for _ in range(sample)]
     return max(drawn, key=lambda member: member.score).architecture
+
+
+def brood(
+    space: SearchSpace,
+    parents: Sequence[Architecture],
+    rng: Random,
+    *,
+    known: Collection[str],
+    mutation: float,
+) -> Iterator[Architecture]:
+    """Legal children, in turn of two parents and mutated (Guo et al., ECCV 2020, algorithm 1), lazily.
+
+    None has a digest in `known`, to which the caller adds each before it asks for the next. What is known is
+    mutated further; where that finds nothing, random ones follow, and it ends where none is left.
+
+    Args:
+        mutation: the chance of each kept row to change in a mutant; one changes at least.
+    """
+    genes = sum(decision.keep for decision in space.decisions)
+    for crossed in cycle((True, False)):
+        child = rng.choice(parents)
+        if crossed:
+            child = space.cross(child, rng.choice(parents), rng)
+        changes = 0 if crossed else max(1, sum(rng.random() < mutation for _ in range(genes)))
+        with suppress(ValueError):  # no mutation leads to another legal network
+            for _ in range(changes):
+                child = space.mutate(child, rng)
+            for _ in range(STEPS):
+                if child.digest not in known:
+                    break
+                child = space.mutate(child, rng)
+        if child.digest in known:
+            drawn = (space.sample(rng) for _ in range(STEPS))
+            found = next((each for each in drawn if each.digest not in known), None)
+            if found is None:
+                return
+            child = found
+        yield child
 
 
 @STRATEGIES.register("regularized_evolution", budget="50trials")

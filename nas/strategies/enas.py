@@ -1,0 +1,123 @@
+"""ENAS (Pham, Guan, Zoph, Le, Dean, ICML 2018): a controller and shared weights, trained in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, count
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas.search_space import Architecture
+from nas.seeding import derive
+from nas.strategies.differentiable import Batch, Count, Positive, Rate, Share
+from nas.strategies.policy import Kind, policy, propose
+from nas.strategies.sampled import Sampled, frequencies
+from nas.strategies.strategy import STRATEGIES, Task
+from nas.supernet.norms import normalising
+
+SHOWN = 200  # samples of the policy behind a table of its probabilities
+
+
+@STRATEGIES.register("enas", budget="60epochs")
+@dataclass(eq=False)
+class ENAS(Sampled):
+    """ENAS: a controller learns by REINFORCE which paths are good with shared weights
+
+    Pham, Guan, Zoph, Le, Dean, "Efficient Neural Architecture Search via Parameter Sharing", ICML 2018,
+    section 2.2: after each epoch of shared weights on paths that the fixed policy draws (M = 1), the policy
+    ascends reward + entropy. The reward is the accuracy on one minibatch of the validation part, less a
+    moving baseline. At the end the best of the policy's samples is taken.
+
+    Steps, samples, decay and entropy are those of the original code for CIFAR-10. The controller is the LSTM
+    of `nas.strategies.policy`, without attention over earlier nodes or tanh of logits. As in that code, batch
+    norms use the minibatch while the controller learns. The shared weights follow the family's schedule, not
+    the paper's restarts.
+
+    Args:
+        policy: ``lstm`` or ``tabular``, a logit for each option.
+        steps: of the controller after each epoch.
+        samples: paths whose rewards are averaged in a step.
+        policy_lr: of Adam.
+        decay: of the moving baseline.
+        entropy: weight of the policy's entropy, in nats.
+    """
+
+    epochs: Count = 60
+    policy: Kind = "lstm"
+    steps: Count = 30
+    samples: Count = 10
+    policy_lr: Positive = 0.0035
+    decay: Share = 0.99
+    entropy: Rate = 1e-4
+
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        self.controller = policy(self.policy, task.space, seed=task.seed)
+        self.policy_optimizer = torch.optim.Adam(self.controller.parameters(), self.policy_lr)
+        self.baseline: float | None = None
+
+    def sample(self, epoch: int, step: int) -> Sequence[Architecture]:
+        return [self._drawn(derive(self.task.seed, "path", epoch), step)]
+
+    def proposal(self, rng: Random) -> Architecture:
+        return self._drawn(rng.getrandbits(63), 0)
+
+    def _drawn(self, seed: int, number: int) -> Architecture:
+        return propose(self.controller, lambda _: False, seed=seed, number=number)
+
+    def after_epoch(self, number: int) -> dict[str, float]:
+        """Train the controller, the shared weights being fixed."""
+        batches, key = self._valid_forever(number), derive(self.task.seed, "controller", number)
+        rewards = []
+        for step in range(self.steps):
+            drawn = [self._drawn(key, step * self.samples + i) for i in range(self.samples)]
+            rewards.append(self.rewards(drawn, batches))
+            self.policy_step(drawn, rewards[-1])
+        return {"reward": sum(map(sum, rewards)) / (self.steps * self.samples)}
+
+    def _valid_forever(self, number: int) -> Iterator[Batch]:
+        return chain.from_iterable(self.valid_batches.epoch(number * 1000 + part) for part in count())
+
+    @torch.no_grad()
+    def rewards(self, drawn: Sequence[Architecture], batches: Iterator[Batch]) -> list[float]:
+        """The accuracy of each path on a minibatch of its own, 0..1."""
+        found: list[Tensor] = []
+        with normalising(self.supernet, "batch", forward=lambda x: x):
+            for path in drawn:
+                x, y = next(batches)
+                found.append((self.supernet(x, path).argmax(1) == y).double().mean())
+        return [float(each) for each in torch.stack(found).tolist()]
+
+    def policy_step(self, drawn: Sequence[Architecture], rewards: Sequence[float]) -> None:
+        """One step of REINFORCE (Williams 1992) with a moving baseline, which begins as the first mean."""
+        mean = sum(rewards) / len(rewards)
+        self.baseline = mean if self.baseline is None else self.baseline
+        advantages = torch.tensor(rewards, dtype=torch.float64) - self.baseline
+        self.baseline += (1 - self.decay) * (mean - self.baseline)
+        log_prob, entropy = self.controller.measure(self.controller.layout.chosen(drawn))
+        self.policy_optimizer.zero_grad()
+        (-(advantages * log_prob + self.entropy * entropy).mean()).backward()  # type: ignore[no-untyped-call]
+        self.policy_optimizer.step()
+
+    def tables(self) -> dict[str, list[list[float]]]:
+        """How often the policy draws each option."""
+        generator = torch.Generator().manual_seed(derive(self.task.seed, "shown", self.epoch))
+        return frequencies(self.task, list(self.controller.sample(generator, SHOWN)))
+
+    def state(self) -> dict[str, Any]:
+        own = {
+            "policy": self.controller.state_dict(),
+            "policy_optimizer": self.policy_optimizer.state_dict(),
+            "baseline": self.baseline,
+        }
+        return {**super().state(), **own}
+
+    def load(self, state: dict[str, Any]) -> None:
+        super().load(state)
+        self.controller.load_state_dict(state["policy"])
+        self.policy_optimizer.load_state_dict(state["policy_optimizer"])
+        self.baseline = state["baseline"]
