@@ -3,12 +3,15 @@
 from nas.execution import Executor, Trial
 from nas.strategies.asha import Asha
 from nas.strategies.ask_tell import AskTell
+from nas.strategies.beta_darts import BetaDarts
 from nas.strategies.bohb import Bohb
 from nas.strategies.darts import Darts
 from nas.strategies.enas import ENAS
 from nas.strategies.evolution import Evolution, RegularizedEvolution
 from nas.strategies.exhaustive import Exhaustive
+from nas.strategies.fair_darts import FairDarts
 from nas.strategies.fairnas import FairNAS
+from nas.strategies.gdas import GDAS
 from nas.strategies.hyperband import Hyperband
 from nas.strategies.local_search import LocalSearch
 from nas.strategies.ofa import OFA
@@ -17,9 +20,12 @@ from nas.strategies.pareto_evolution import ParetoEvolution
 from nas.strategies.pnas import PNAS
 from nas.strategies.ppo import PPO
 from nas.strategies.predictor import Predictor
+from nas.strategies.r_darts import RobustDarts
 from nas.strategies.random_search import RandomSearch
 from nas.strategies.reinforce import Reinforce
 from nas.strategies.rsws import RSWS
+from nas.strategies.sdarts import SmoothDarts
+from nas.strategies.snas import SNAS
 from nas.strategies.spos import SPOS
 from nas.strategies.strategy import (
     STRATEGIES,
@@ -31,9 +37,9 @@ from nas.strategies.strategy import (
 from nas.strategies.zero_cost import ZeroCost
 
 __all__ = [
-    "CMAES", "ENAS", "NSGA2", "NSGA3", "OFA", "PNAS", "PPO", "RSWS", "SPOS", "STRATEGIES", "TPE", "Asha",
-    "AskTell", "Bohb", "BruteForce", "Darts", "Evolution", "Executor", "Exhaustive", "FairNAS",
-    "GaussianProcess", "Hyperband", "LocalSearch", "OneShot", "ParetoEvolution", "Predictor",
-    "RandomSearch", "RegularizedEvolution", "Reinforce", "Report", "Strategy", "Task", "Trial",
-    "ZeroCost",
+    "CMAES", "ENAS", "GDAS", "NSGA2", "NSGA3", "OFA", "PNAS", "PPO", "RSWS", "SNAS", "SPOS", "STRATEGIES",
+    "TPE", "Asha", "AskTell", "BetaDarts", "Bohb", "BruteForce", "Darts", "Evolution", "Executor",
+    "Exhaustive", "FairDarts", "FairNAS", "GaussianProcess", "Hyperband", "LocalSearch", "OneShot",
+    "ParetoEvolution", "Predictor", "RandomSearch", "RegularizedEvolution", "Reinforce", "Report",
+    "RobustDarts", "SmoothDarts", "Strategy", "Task", "Trial", "ZeroCost",
 ]  # fmt: skip

@@ -4,7 +4,8 @@ A skip connection is trained from the first step on and gains weight as long as 
 the derived network is shallow and poor although the mixture does well (Liang et al., "DARTS+", 2019; Zela et
 al., "Understanding and Robustifying Differentiable Architecture Search", ICLR 2020). Three signs are
 measured: the number of skip connections, the gap between mixture and derived path, and, on demand, the
-curvature of the validation loss in the alphas, whose growth comes before the collapse (Zela et al., section 4).
+curvature of the validation loss in the alphas, whose growth comes before the collapse (Zela et al., section
+4).
 """
 
 from __future__ import annotations

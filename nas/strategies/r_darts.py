@@ -1,0 +1,32 @@
+"""R-DARTS (Zela, Elsken, Saikia, Marrakchi, Brox, Hutter, "Understanding and Robustifying Differentiable
+Architecture Search", ICLR 2020).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas.strategies.differentiable import Differentiable, Rate, Share
+from nas.strategies.strategy import STRATEGIES
+
+
+@STRATEGIES.register("r_darts", budget="50epochs")
+@dataclass(eq=False)
+class RobustDarts(Differentiable):
+    """R-DARTS: stronger regularisation of the weights, by weight decay or by dropping paths
+
+    A flatter loss of the weights gives a flatter loss of the alphas, and derived networks closer to the
+    mixture (section 5). The paper searches four times, with weight decays of 3, 9, 27 and 81 times 1e-4
+    (R-DARTS (L2)) or with drop path of 0, 0.2, 0.4 and 0.6 (R-DARTS (DP)), and takes the network that is
+    best when trained alone; here it is one search with one strength.
+
+    Args:
+        weight_decay: of the weights (DARTS: 3e-4).
+        drop_path: probability of dropping an operation that is no identity, rising linearly from 0.
+    """
+
+    weight_decay: Rate = 27e-4
+    drop_path: Share = 0.0
+
+    def begin_epoch(self, number: int) -> None:
+        self.supernet.drop_path = self.drop_path * number / self.horizon
