@@ -86,6 +86,7 @@ class Differentiable(OneShot):
 
     def __post_init__(self) -> None:
         super().__init__()
+        self.active: Tensors | None = None  # of a method that gives options up: those that are left
 
     def check(self, space: SearchSpace) -> None:
         super().check(space)
@@ -117,11 +118,11 @@ class Differentiable(OneShot):
 
     def drawn(self, *, detached: bool) -> Mixing:
         """The weights of one step; `mixing` unless a method draws at random. Detached: for the weights."""
-        return Mixing(self.mixing(detached=detached))
+        return Mixing(self.mixing(detached=detached), self.active)
 
     def evaluated(self) -> Mixing | Architecture:
         """What the metrics of an epoch are measured on."""
-        return Mixing(self.mixing(detached=True))
+        return Mixing(self.mixing(detached=True), self.active)
 
     def penalty(self) -> Tensor | float:
         """What is added to the loss that the alphas descend."""
@@ -136,7 +137,7 @@ class Differentiable(OneShot):
 
     def warming(self, number: int) -> bool:
         """Whether the epoch `number` trains the weights alone."""
-        return number < self.warmup * self.horizon
+        return number < int(self.warmup * self.horizon)
 
     # --- one search -----------------------------------------------------------------------------------------
 
@@ -348,6 +349,7 @@ class Differentiable(OneShot):
             "alphas": {name: alpha.detach() for name, alpha in self.alphas.items()},
             "weight_optimizer": self.weight_optimizer.state_dict(),
             "alpha_optimizer": self.alpha_optimizer.state_dict(),
+            "active": self.active,
             "guard": self.watch.state(),
         }
 
@@ -358,5 +360,6 @@ class Differentiable(OneShot):
                 self.alphas[name].copy_(alpha)
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
+        self.active = state["active"]
         self.watch.load(state["guard"])
         self._ended()
