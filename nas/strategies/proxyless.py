@@ -1,0 +1,104 @@
+"""ProxylessNAS (Cai, Zhu, Han, ICLR 2019): one path at a time, by binary gates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nas.search_space import Architecture
+from nas.search_space.decision import Decision
+from nas.strategies.differentiable import Batch, Differentiable, Mixing, Positive, Rate, Share
+from nas.strategies.expected_cost import Measure, expected_cost
+from nas.strategies.strategy import STRATEGIES, Task
+
+
+@STRATEGIES.register("proxyless", budget="50epochs")
+@dataclass(eq=False)
+class Proxyless(Differentiable):
+    """ProxylessNAS: binary gates run one path, or two to learn which is better; cost in the loss
+
+    A step of the weights draws one option in each row by its probability and runs that path alone (equation
+    2). A step of the alphas draws two options in each row and opens one of the two; the gradient of the gates
+    stands for that of the probabilities (equation 3), so that only two are run; then the pair's alphas are
+    moved together, so that the other options keep their probabilities (section 3.2). The loss has a term for
+    the expected cost of the network (section 3.3).
+
+    The alphas are trained as in the paper for CIFAR-10 (Adam, rate 0.006); the weights as in DARTS. What
+    differs: the cost is counted, in multiply-adds or parameters, and no time measured on a device; no cost is
+    asked for by default. The metrics of an epoch are those of the derived path.
+
+    Args:
+        cost: what the term counts.
+        strength: what a network as expensive as one drawn uniformly adds to the loss.
+    """
+
+    alpha_lr: Positive = 6e-3
+    alpha_betas: tuple[Share, Share] = (0.0, 0.999)
+    alpha_weight_decay: Rate = 0.0
+    cost: Measure = "macs"
+    strength: Rate = 0.0
+
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        if self.strength:
+            self.expected = expected_cost(task.space, self.cost, seed=task.seed)
+            even = {name: torch.ones_like(alpha) for name, alpha in self.mixing(detached=True).items()}
+            self.typical = self.expected(even).clamp_min(1.0)
+
+    def pairs(self, decision: Decision) -> Tensor:
+        """Truth values: two options, drawn by their probabilities without putting back, in each row.
+
+        Where one of several rows is kept, rows and options are one choice, of which two are drawn.
+        """
+        table = self.table(decision, self.alphas[decision.name].detach())
+        scopes = table.view(1, -1) if decision.keep == 1 else table
+        noisy = scopes.log() - torch.empty_like(scopes).exponential_().log()  # Gumbel: its top are such draws
+        two = noisy.topk(min(2, scopes.shape[1]), dim=1).indices
+        return torch.zeros_like(scopes).scatter_(1, two, 1.0).view_as(table) > 0
+
+    def gates(self, decision: Decision, among: Tensor | None = None) -> Tensor:
+        """One option drawn in each row, of those that are `among`: 1 there, 0 elsewhere.
+
+        The gradient is that of the probabilities, renormalised among them.
+        """
+        alpha = self.alphas[decision.name]
+        if among is not None:
+            alpha = alpha.masked_fill(~among, -torch.inf)
+        table = self.table(decision, alpha)
+        scopes = table.view(1, -1) if decision.keep == 1 else table
+        hard = torch.zeros_like(scopes).scatter_(1, scopes.detach().multinomial(1), 1.0)
+        return (hard + (scopes - scopes.detach())).view_as(table)
+
+    def drawn(self, *, detached: bool) -> Mixing:
+        decisions = self.task.space.decisions
+        if detached:
+            gates = {d.name: self.gates(d).detach() for d in decisions}
+            return Mixing(gates, {name: gate > 0 for name, gate in gates.items()})
+        self.pair = {d.name: self.pairs(d) for d in decisions}
+        return Mixing({d.name: self.gates(d, self.pair[d.name]) for d in decisions}, self.pair)
+
+    def alpha_step(self, train: Batch, valid: Batch) -> None:
+        """Descend, then move each pair so that the sum of its probabilities is what it was."""
+        before = {name: alpha.detach().clone() for name, alpha in self.alphas.items()}
+        super().alpha_step(train, valid)
+        with torch.no_grad():
+            for d in self.task.space.decisions:
+                alpha, pair = self.alphas[d.name], self.pair[d.name]
+                alpha.copy_(torch.where(pair, rescaled(d, before[d.name], alpha, pair), before[d.name]))
+
+    def penalty(self) -> Tensor | float:
+        return self.strength * self.expected(self.mixing()) / self.typical if self.strength else 0.0
+
+    def evaluated(self) -> Mixing | Architecture:
+        return self.path(self.best())
+
+
+def rescaled(decision: Decision, before: Tensor, after: Tensor, pair: Tensor) -> Tensor:
+    """`after`, moved so that the pair has the sum of exponentials that it has `before`."""
+    scopes = [alpha.masked_fill(~pair, -torch.inf) for alpha in (before, after)]
+    if decision.keep == 1:
+        scopes = [alpha.view(1, -1) for alpha in scopes]
+    old, new = (alpha.logsumexp(1, keepdim=True) for alpha in scopes)
+    return after + (old - new)
