@@ -37,20 +37,20 @@ class FairNAS(Sampled):
 
     def check(self, space: SearchSpace) -> None:
         super().check(space)
-        fair_paths(space, generator("fair"))
+        fair_paths(space, generator("fair"), tries=TRIES // 20)  # else a later step might find none in all
 
     def sample(self, epoch: int, step: int) -> Sequence[Architecture]:
         return fair_paths(self.task.space, generator(self.task.seed, "path", epoch, step))
 
 
-def fair_paths(space: SearchSpace, rng: Random) -> list[Architecture]:
+def fair_paths(space: SearchSpace, rng: Random, *, tries: int = TRIES) -> list[Architecture]:
     """Paths that hold every option of every row that is kept once, or as evenly as their number allows.
 
     Raises ValueError if no such set was found in which every path is a network.
     """
     free = replace(space, limits=())
     count = max(len(decision.legal) for decision in space.decisions)
-    for _ in range(TRIES):
+    for _ in range(tries):
         choices: list[dict[str, Value]] = [{} for _ in range(count)]
         for decision in space.decisions:
             rows = sorted(rng.sample(range(decision.rows), decision.keep))
@@ -63,7 +63,7 @@ def fair_paths(space: SearchSpace, rng: Random) -> list[Architecture]:
         if all(free.why_not(path) is None for path in paths):
             return paths
     raise ValueError(
-        f"of {TRIES:,} sets of {count} paths in {space.name!r} that train every option once, none had legal "
+        f"of {tries:,} sets of {count} paths in {space.name!r} that train every option once, none had legal "
         "paths alone: strict fairness does not go with this space's rules. Search it with --strategy spos"
     )
 

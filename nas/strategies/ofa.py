@@ -114,9 +114,9 @@ class OFA(Sampled):
 def elastic(space: SearchSpace) -> dict[str, Elastic]:
     """What the elastic decisions choose: numbers that the graph asks as a kernel, a depth or a width.
 
-    A kernel is a sliced attribute of that name; a depth has an exit for every option (`Builder.exits`), unlike
-    a bit that says whether a connection is there; a width is any other number whose options share one tensor:
-    channels, expansions, heads.
+    A kernel is a sliced attribute of that name. A depth has an exit for every option (`Builder.exits`), which
+    a bit for a connection has not. A width is any other number whose options share one tensor: channels,
+    expansions, heads.
     """
     found: dict[str, Elastic] = {}
     exits: dict[str, set[Option]] = defaultdict(set)

@@ -63,6 +63,8 @@ class Sliced:
             if name not in wide:
                 raise ValueError(f"the narrower form has {name!r}, which the wider one lacks")
             part(wide[name], shape, columns)
+        wholes = dict(whole.named_modules())
+        self._pairs = [(own, wholes.get(name, whole)) for name, own in template.named_modules()]
 
     def tensors(self) -> dict[str, Tensor]:
         """The parts, by their names in the narrower operation."""
@@ -70,11 +72,13 @@ class Sliced:
         return {name: part(wide[name], shape, self.columns) for name, shape in self.shapes.items()}
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        if self.template.training != self.whole.training:
-            self.template.train(self.whole.training)
+        for own, wide in self._pairs:  # each by itself: norms may be in another mode than what holds them
+            own.training = wide.training
+            if isinstance(own, nn.modules.batchnorm._BatchNorm):
+                own.momentum = wide.momentum
         parts = self.tensors()
         output: Tensor = functional_call(self.template, parts, inputs)
-        if self.columns is not None and self.whole.training:
+        if self.columns is not None and any(own.training for own, _ in self._pairs):
             self._write_back(parts)
         return output
 
