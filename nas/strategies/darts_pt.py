@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nas.search_space.decision import Decision
 from nas.seeding import generator
-from nas.strategies.differentiable import Count, Differentiable, Mixing, cosine
+from nas.strategies.differentiable import Count, Differentiable, Mixing, Tensors, cosine
 from nas.strategies.strategy import STRATEGIES, Task
 
 TINY = 1e-12  # the least weight by which what is left of a row is divided
@@ -52,6 +52,12 @@ class DartsPT(Differentiable):
         ]
         self.tuning = min(self.tune * len(self.steps), self.horizon // 2)  # epochs, the last ones
 
+    @property
+    def left(self) -> Tensors:
+        """The options that are left, by decision."""
+        assert self.active is not None
+        return self.active
+
     def rate_at(self, number: int) -> float:
         search = self.horizon - self.tuning
         if number < search:
@@ -68,7 +74,7 @@ class DartsPT(Differentiable):
 
     def choose(self, name: str, row: int | None) -> None:
         """Keep one option of a row; or, without a row, as many rows as a value keeps."""
-        decision, left = self.task.space.decision(name), self.active[name]
+        decision, left = self.task.space.decision(name), self.left[name]
         if row is not None:
             columns = [decision.options.index(option) for option in decision.legal]
             best = min(columns, key=lambda column: self.without(name, row, column))
@@ -85,7 +91,7 @@ class DartsPT(Differentiable):
         """Validation accuracy, and minus the loss, of the supernet without an option, or a whole row."""
         place = row if column is None else (row, column)
         tables = self.mixing(detached=True)
-        active = {each: table.clone() for each, table in self.active.items()}
+        active = {each: table.clone() for each, table in self.left.items()}
         tables[name] = tables[name].clone()
         tables[name][place] = 0.0
         active[name][place] = False
@@ -95,9 +101,12 @@ class DartsPT(Differentiable):
     def table(self, decision: Decision, alpha: Tensor) -> Tensor:
         """The softmax, in each row given to the options that are left."""
         table = super().table(decision, alpha)
-        left = table * self.active[decision.name].to(table.device)
-        left = left / left.sum(-1, keepdim=True).clamp_min(TINY) * table.sum(-1, keepdim=True)
-        return left / left.sum() if decision.keep == 1 else left
+        left = table * self.left[decision.name].to(table.device)
+        left = left / left.sum(-1, keepdim=True).clamp_min(TINY)
+        if decision.keep > 1:
+            return left
+        left = left * table.sum(-1, keepdim=True)  # a row keeps its share of the one choice
+        return left / left.sum()
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"chosen": self.chosen}

@@ -63,7 +63,7 @@ class Proxyless(Differentiable):
 
         The gradient is that of the probabilities, renormalised among them.
         """
-        alpha = self.alphas[decision.name]
+        alpha: Tensor = self.alphas[decision.name]
         if among is not None:
             alpha = alpha.masked_fill(~among, -torch.inf)
         table = self.table(decision, alpha)
