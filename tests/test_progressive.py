@@ -145,7 +145,7 @@ def test_a_quarter_of_the_channels_is_searched() -> None:
 
 @pytest.mark.parametrize("name", ["nasbench201", "nasnet"])
 def test_draws_and_their_derivatives_have_the_mean_of_the_dirichlet_distribution(name: str) -> None:
-    """Chen et al., section 2.2: the pathwise derivative is that of the expectation, without bias."""
+    """Chen et al. 2021: the pathwise derivative is that of the expectation, without bias."""
     strategy = prepared(DrNAS(batch=4), task(name))
     d = strategy.task.space.decisions[-1]
     torch.manual_seed(0)
@@ -288,7 +288,7 @@ def test_at_most_two_skip_connections_in_a_kind_of_cell(name: str, most: dict[st
 
 
 def test_alphas_get_the_gradient_of_the_gates() -> None:
-    """Cai et al. 2019, equation 3, among the two options drawn: sum over j of dL/dg_j p_j (1[i=j] - p_i)."""
+    """Cai et al. 2019, equation 4, among the two options drawn: sum over j of dL/dg_j p_j (1[i=j] - p_i)."""
     strategy = prepared(Proxyless(batch=4), task("nasbench201"))
     torch.manual_seed(1)
     with torch.no_grad():

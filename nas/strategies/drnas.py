@@ -22,10 +22,10 @@ from nas.supernet import Supernet
 class DrNAS(Differentiable):
     """DrNAS: mixing weights are drawn from a Dirichlet distribution, whose concentration is learnt
 
-    The concentration of a row is elu(alpha) + 1; a step draws its weights by the pathwise derivative
-    (section 2.2), and a distance to the uniform distribution, concentration 1, keeps it exploring (equation
-    3). The table that is reported and derived from is the mean. After half of the epochs the weaker half of
-    each row's options is given up (section 2.4, progressive learning).
+    The concentration of a row is elu(alpha) + 1; a step draws its weights, with the pathwise derivative, and
+    a distance to the uniform distribution, concentration 1, keeps it exploring. The table that is reported
+    and derived from is the mean. After half of the epochs the weaker half of each row's options is given up
+    (the paper's progressive architecture learning), but never so that one option is left.
 
     The defaults are the paper's for CIFAR-10, where 10 of 25 epochs before and after that train the weights
     alone. What differs: the part of the channels that is searched stays the same (the paper: a sixth, then

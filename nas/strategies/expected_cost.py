@@ -1,6 +1,6 @@
 """The expected cost of the network that mixing weights describe, as a differentiable function of them.
 
-Cai, Zhu, Han ("ProxylessNAS", ICLR 2019, equation 4 and section 3.3) add up the expected cost of each block:
+Cai, Zhu, Han ("ProxylessNAS", ICLR 2019, section 3.3) add up the expected cost of each block:
 its options' costs, weighed by their probabilities. So that this holds for every space, each option's cost is
 what it adds to exact counts of whole networks.
 """

@@ -19,15 +19,16 @@ from nas.strategies.strategy import STRATEGIES, Task
 class Proxyless(Differentiable):
     """ProxylessNAS: binary gates run one path, or two to learn which is better; cost in the loss
 
-    A step of the weights draws one option in each row by its probability and runs that path alone (equation
-    2). A step of the alphas draws two options in each row and opens one of the two; the gradient of the gates
-    stands for that of the probabilities (equation 3), so that only two are run; then the pair's alphas are
-    moved together, so that the other options keep their probabilities (section 3.2). The loss has a term for
-    the expected cost of the network (section 3.3).
+    A step of the weights draws one option in each row by its probability and runs that path alone (equations
+    2 and 3). A step of the alphas draws two options in each row and opens one of the two; the gradient of the
+    gates stands for that of the probabilities (equation 4), so that only two are run; then the pair's alphas
+    are moved together, so that the other options keep their probabilities (section 3.2). The loss has a term
+    for the expected cost of the network (section 3.3).
 
     The alphas are trained as in the paper for CIFAR-10 (Adam, rate 0.006); the weights as in DARTS. What
-    differs: the cost is counted, in multiply-adds or parameters, and no time measured on a device; no cost is
-    asked for by default. The metrics of an epoch are those of the derived path.
+    differs: the cost is counted, in multiply-adds or parameters, and no time measured on a device; it, too,
+    moves probability within the pair alone; none is asked for by default. The metrics of an epoch are those
+    of the derived path.
 
     Args:
         cost: what the term counts.
@@ -89,7 +90,18 @@ class Proxyless(Differentiable):
                 alpha.copy_(torch.where(pair, rescaled(d, before[d.name], alpha, pair), before[d.name]))
 
     def penalty(self) -> Tensor | float:
-        return self.strength * self.expected(self.mixing()) / self.typical if self.strength else 0.0
+        if not self.strength:
+            return 0.0
+        tables = {d.name: self.within_pair(d) for d in self.task.space.decisions}
+        return self.strength * self.expected(tables) / self.typical
+
+    def within_pair(self, decision: Decision) -> Tensor:
+        """The table of a decision, with the gradient that moves probability within the pair alone."""
+        alpha, pair = self.alphas[decision.name], self.pair[decision.name]
+        table = self.table(decision, alpha.detach())
+        two = self.table(decision, alpha.masked_fill(~pair, -torch.inf))
+        both = (table * pair).sum() if decision.keep == 1 else (table * pair).sum(1, keepdim=True)
+        return torch.where(pair, both * two, table)
 
     def evaluated(self) -> Mixing | Architecture:
         return self.path(self.best())
