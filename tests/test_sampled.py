@@ -206,7 +206,7 @@ def test_children_are_new_and_within_the_limits() -> None:
 
 
 def test_evolution_ends_where_a_small_space_is_exhausted() -> None:
-    tiny = made("chain", layers=2)
+    tiny = made("chain", layers=1, doubles=())
     strategy = SPOS(**{**QUICK, "candidates": 1000})
     reports = list(strategy.reports(Task(tiny, examples=images(8))))
     assert len(reports) == 4
