@@ -76,15 +76,15 @@ def test_a_search_that_was_killed_goes_on_to_the_same_bits(
         begun[key].shape != alpha.shape or not torch.equal(begun[key].float(), alpha)
         for key, alpha in strategy.alphas.items()
     )
-    for after in (0, epochs - 2):
-        again = kind(batch=4)
-        again.resume(on, reports[: after + 1], torch.load(io.BytesIO(saved[after]), weights_only=True))
-        rest = list(again.reports(on))
-        assert [r.metrics for r in rest] == [r.metrics for r in reports[after + 1 :]]
-        assert rest[-1].architecture == reports[-1].architecture
-        assert rest[-1].tables == reports[-1].tables
-        for key, tensor in again.supernet.state_dict().items():
-            assert torch.equal(tensor, strategy.supernet.state_dict()[key]), key
+    after = epochs - 2  # pruned, in another stage, in the midst of selection
+    again = kind(batch=4)
+    again.resume(on, reports[: after + 1], torch.load(io.BytesIO(saved[after]), weights_only=True))
+    rest = list(again.reports(on))
+    assert [r.metrics for r in rest] == [r.metrics for r in reports[after + 1 :]]
+    assert rest[-1].architecture == reports[-1].architecture
+    assert rest[-1].tables == reports[-1].tables
+    for key, tensor in again.supernet.state_dict().items():
+        assert torch.equal(tensor, strategy.supernet.state_dict()[key]), key
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not DartsPT])
@@ -143,7 +143,7 @@ def test_a_quarter_of_the_channels_is_searched() -> None:
 # --- DrNAS -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["nasbench201", "nasnet"])
+@pytest.mark.parametrize("name", ["nasbench201", "enas_micro"])
 def test_draws_and_their_derivatives_have_the_mean_of_the_dirichlet_distribution(name: str) -> None:
     """Chen et al. 2021: the pathwise derivative is that of the expectation, without bias."""
     strategy = prepared(DrNAS(batch=4), task(name))
@@ -410,7 +410,7 @@ def test_a_strong_term_of_cost_leads_to_a_cheap_network() -> None:
 # --- DARTS-PT ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["darts", "nasbench201", "enas_micro"])
+@pytest.mark.parametrize("name", ["darts", "nasbench201", pytest.param("enas_micro", marks=pytest.mark.slow)])
 def test_what_is_missed_most_is_kept_whatever_the_alphas_say(name: str) -> None:
     """Wang et al. 2021: an accuracy that rests on one secret architecture is found, against the alphas."""
     strategy = prepared(DartsPT(batch=4), task(name, 1000))
