@@ -93,7 +93,8 @@ def test_a_step_trains_what_its_path_uses_and_nothing_else(name: str) -> None:
     for key, weight in strategy.supernet.named_parameters():
         if not torch.equal(weight, before[key]):
             changed.add(key)
-            assert id(weight) in inherited or weight.dim() == 4, key  # parts of a matrix are views of it
+            # What reads a concatenation is used in part: its inherited tensor is a copy of some columns.
+            assert id(weight) in inherited or (name == "enas_macro" and key.endswith("weight")), key
     assert changed
     untouched = [key for key, weight in strategy.supernet.named_parameters() if weight.grad is None]
     assert untouched
