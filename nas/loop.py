@@ -8,6 +8,7 @@ recipe inside the run. Whatever was cut off is taken up from the ledger and the 
 
 from __future__ import annotations
 
+import gc
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -83,7 +84,11 @@ class Search:
         """Pull reports until the budget is spent; the best architecture."""
         executor = self._executor() if isinstance(self.strategy, AskTell) else None
         task = self._task(executor)
-        past = self._take_up(task)
+        gc.disable()  # it would look again and again at the many objects of a long ledger
+        try:
+            past = self._take_up(task)
+        finally:
+            gc.enable()
         own = self.strategy.epochs if isinstance(self.strategy, OneShot) else None
         total = self.budget.epochs or self.budget.trials or own
         self.watcher.stage("search", total, sum(event["kind"] != "start" for event in past))

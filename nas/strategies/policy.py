@@ -170,12 +170,12 @@ def propose(learned: Policy, seen: Callable[[Architecture], bool], *, seed: int,
     draws = chain([(1, 1.0)], ((DRAWS, temperature) for temperature in TEMPERATURES))
     for count, temperature in draws:  # the first one is usually enough
         for sampled in learned.sample(generator, count, temperature):
-            if not learned.layout.legal(sampled):
-                illegal.append(sampled)
-            elif not seen(sampled):
+            if seen(sampled):
+                known = known or sampled
+            elif learned.layout.legal(sampled):
                 return sampled
             else:
-                known = known or sampled
+                illegal.append(sampled)
     for others in _legal(space, illegal, Random(derive(seed, "repair", number))) if illegal else ():
         fresh = [each for each in others if not seen(each)]
         if fresh:  # one by its chance, which repairs and uniform samples know nothing of
