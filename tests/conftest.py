@@ -67,8 +67,9 @@ def nas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
     def call(*arguments: object) -> Outcome:
         errors._resume.clear()
+        errors._signals.clear()
         monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         capsys.readouterr()
         try:
             main()
@@ -76,7 +77,8 @@ def nas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         except SystemExit as ended:
             status = int(ended.code or 0)
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         said = capsys.readouterr()
         return Outcome(status, said.out, said.err)
 
