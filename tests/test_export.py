@@ -104,8 +104,15 @@ def ruff(*files: Path) -> None:
 # --- laws over the registries -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("input", [(1, 8, 8), pytest.param((3, 32, 32), marks=pytest.mark.slow)], ids=str)
-@pytest.mark.parametrize("name", sorted(SPACES))
+SHORT = ("darts", "nasbench201", "chain", "mobile", "vit")  # a cell, a table's, depth, widths, attention
+FORMATS = [
+    pytest.param(name, input, marks=() if name in SHORT and input[0] == 1 else pytest.mark.slow)
+    for name in sorted(SPACES)
+    for input in ((1, 8, 8), (3, 32, 32))
+]
+
+
+@pytest.mark.parametrize(("name", "input"), FORMATS, ids=str)
 def test_every_format_equals_the_network(name: str, input: Shape, tmp_path: Path) -> None:
     made = small(name, input=input)
     architecture = made.sample(Random(1))

@@ -22,6 +22,7 @@ from nas.strategies import STRATEGIES, AskTell, Report, Task
 BLACK_BOX = sorted(name for name, made in STRATEGIES.items() if issubclass(made, AskTell))
 SETTINGS: dict[str, dict[str, Any]] = {"zero_cost": {"candidates": 20}}  # of the laws, to be quick
 LONG = {"gp", "zero_cost"}  # seconds a search
+MODELS = {"bohb", "brute_force", "pnas", "predictor"}  # seconds for hundreds of trials
 EITHER = [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in BLACK_BOX]
 SPACES = {
     "nasbench201": {"channels": 4, "cells": 1},
@@ -171,7 +172,10 @@ def test_a_space_of_few_networks_comes_to_an_end(name: str, fails: float) -> Non
         assert toy(strategy.best()) == best
 
 
-@pytest.mark.parametrize("name", EITHER)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in {*LONG, *MODELS} else ()) for name in BLACK_BOX],
+)
 def test_all_members_of_a_list_are_found(name: str) -> None:
     """A table may have a few architectures of a large space: a search goes through all of them."""
     whole = space("nasbench201", **SPACES["nasbench201"])
@@ -219,7 +223,12 @@ def nasbench201() -> Table:
 
 
 @pytest.mark.parametrize(
-    "name", [each for each in EITHER if each.values[0] not in ("exhaustive", "brute_force")]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LONG or name == "predictor" else ())
+        for name in BLACK_BOX
+        if name not in ("exhaustive", "brute_force")
+    ],
 )
 def test_at_least_as_good_as_random(name: str, nasbench201: Table) -> None:
     """Published numbers: random search reaches 93.73 with 100 evaluations; nothing may be clearly worse."""
