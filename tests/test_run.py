@@ -622,14 +622,17 @@ def test_a_trial_interrupted_by_hand_is_no_failure(tmp_path: Path) -> None:
 
 def test_an_interruption_waits_for_what_must_be_whole() -> None:
     done = []
-    before = signal.getsignal(signal.SIGINT)
 
     def work() -> None:
         with interruption.held():
             signal.raise_signal(signal.SIGINT)
             done.append("whole")
 
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert done == ["whole"]
-    assert signal.getsignal(signal.SIGINT) is before
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert done == ["whole"]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
