@@ -147,13 +147,18 @@ class Graph:
         """Names of the decisions that some hole asks."""
         return frozenset(hole.decision for node in self.nodes for hole in node.holes())
 
+    def operation(self, option: Option) -> str:
+        """The name of the operation that an option stands for."""
+        name = str(option)
+        return self.aliases.get(name, name)
+
     def fill(self, choices: Mapping[str, Value]) -> Graph:
         """The graph without holes that `choices` (decision -> value) describe.
 
         Raises KeyError if one is missing.
         """
         picked = {name: dict(value) for name, value in choices.items()}
-        interned, aliases = self._filled, self.aliases
+        interned = self._filled
         kept: list[Node] = []
         present: set[str] = set()
         read: set[str] = set()
@@ -162,8 +167,7 @@ class Graph:
             if when is not None and picked[when.decision].get(when.row) != when.option:
                 continue
             if type(op) is Hole:
-                op = str(picked[op.decision].get(op.row, "none"))
-                op = aliases.get(op, op)
+                op = self.operation(picked[op.decision].get(op.row, "none"))
             if op == "none":
                 continue
             if op in JOINS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from itertools import product
 from random import Random
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from data_helpers import tables
+from strategy_helpers import Evaluated
 
 from nas.bench import Bench, bench, described
-from nas.execution import Executor, Result, Trial
+from nas.execution import Result, Trial
 from nas.goal import Goal
 from nas.graph import Builder, Hole
 from nas.search_space import Architecture, Decision, SearchSpace, space
@@ -92,23 +92,10 @@ def quality(architecture: Architecture) -> float:
     return Random(architecture.literal).gauss(0, 1)
 
 
-class Noisy(Executor):
-    """Results that are the better known the longer the training."""
-
-    def __init__(self) -> None:
-        self.queue: list[Trial] = []
-
-    def submit(self, trial: Trial) -> None:
-        self.queue.append(trial)
-
-    def completed(self) -> Iterator[tuple[Trial, Result | Exception]]:
-        while self.queue:
-            trial = self.queue.pop(0)
-            noise = Random(f"{trial.architecture}{trial.epochs}").gauss(0, 1) / (trial.epochs or 1)
-            yield trial, {"a": quality(trial.architecture) + noise}
-
-    def close(self) -> None:
-        self.queue.clear()
+def noisy(trial: Trial) -> Result:
+    """The better known the longer the training."""
+    noise = Random(f"{trial.architecture}{trial.epochs}").gauss(0, 1) / (trial.epochs or 1)
+    return {"a": quality(trial.architecture) + noise}
 
 
 def searched(name: str, *, trials: int, on: SearchSpace | None = None, **more: Any) -> list[Report]:
@@ -116,7 +103,7 @@ def searched(name: str, *, trials: int, on: SearchSpace | None = None, **more: A
     strategy = STRATEGIES[name](**arguments)
     assert isinstance(strategy, AskTell)
     made = on or space("nasbench201", channels=4, cells=1)
-    task = Task(made, trials=trials, goals=(Goal("a"),), executor=Noisy(), **more)
+    task = Task(made, trials=trials, goals=(Goal("a"),), executor=Evaluated(noisy), **more)
     strategy.resume(task, (), None)
     return list(strategy.reports(task))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from itertools import product
 from random import Random
@@ -12,9 +12,10 @@ from random import Random
 import pytest
 import torch
 from scipy.stats import chisquare
+from strategy_helpers import Evaluated
 from torch import Tensor
 
-from nas.execution import Executor, Result, Trial
+from nas.execution import Trial
 from nas.goal import Goal
 from nas.graph import Builder, Hole
 from nas.search_space import Architecture, Decision, Limit, SearchSpace, space
@@ -421,7 +422,7 @@ def test_a_sure_policy_proposes_the_rest_too() -> None:
 def test_proposals_are_legal_where_networks_decide_what_is_seen(strategy: type, kind: str) -> None:
     """Draws that are no network at all are among them; identities of networks are not asked of those."""
     on = made("nasbench101?vertices=4")
-    executor = Scored(lambda each: len(each.literal))
+    executor = scored(lambda each: len(each.literal))
     learner = begun(strategy(kind), on, executor=executor, trials=25)
     started = [each.architecture for each in learner.reports(learner.task) if each.kind == "start"]
     assert len({on.network_digest(each) for each in started}) >= 12
@@ -467,30 +468,15 @@ def test_of_a_list_the_policy_chooses_members() -> None:
     assert sum(map(shared, near)) / len(near) > sum(map(shared, others)) / len(others) + 0.7
 
 
-class Scored(Executor):
-    """Evaluates in the order of submission."""
-
-    def __init__(self, score: Callable[[Architecture], float]) -> None:
-        self.score = score
-        self.queue: list[Trial] = []
-
-    def submit(self, trial: Trial) -> None:
-        self.queue.append(trial)
-
-    def completed(self) -> Iterator[tuple[Trial, Result | Exception]]:
-        while self.queue:
-            trial = self.queue.pop(0)
-            yield trial, {"a": self.score(trial.architecture)}
-
-    def close(self) -> None:
-        self.queue.clear()
+def scored(score: Callable[[Architecture], float]) -> Evaluated:
+    return Evaluated(lambda trial: {"a": score(trial.architecture)})
 
 
 @every_strategy
 @every_policy
 def test_nothing_is_proposed_twice_and_asking_changes_nothing(strategy: type, kind: str) -> None:
     """Also not what has no result yet, with a lag and a policy that is rather sure."""
-    executor = Scored(lambda each: Random(each.literal).random())
+    executor = scored(lambda each: Random(each.literal).random())
     more = {"lag": 3, "replay": False, "trials": 50, "executor": executor}
     learner = begun(strategy(kind, lr=0.5 if kind == "tabular" else 0.02), "pnas?blocks=1", **more)
     started = []

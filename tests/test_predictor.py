@@ -7,18 +7,19 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 from typing import Any
 
 import pytest
 from data_helpers import tables
+from strategy_helpers import Evaluated
 
 from nas.bench import Bench, bench
 from nas.counting import cost
 from nas.evaluators.table import Table
-from nas.execution import Executor, Result, Trial
+from nas.execution import Trial
 from nas.goal import Goal
 from nas.search_space import SPACES, Architecture, SearchSpace, space
 from nas.search_space.listed import Listed
@@ -40,24 +41,9 @@ def convolutions(trial: Trial) -> float:
     return trial.architecture.literal.count("nor_conv_3x3")
 
 
-class Known(Executor):
+def known(value: Value) -> Evaluated:
     """Results are a function of trials; NaN is a failure."""
-
-    def __init__(self, value: Value = worth) -> None:
-        self.value, self.queue = value, list[Trial]()
-        self.evaluated: list[Trial] = []
-
-    def submit(self, trial: Trial) -> None:
-        self.queue.append(trial)
-        self.evaluated.append(trial)
-
-    def completed(self) -> Iterator[tuple[Trial, Result | Exception]]:
-        while self.queue:
-            trial = self.queue.pop(0)
-            yield trial, {"a": self.value(trial)}
-
-    def close(self) -> None:
-        self.queue.clear()
+    return Evaluated(lambda trial: {"a": value(trial)})
 
 
 def made_of(name: str, **more: Any) -> AskTell:
@@ -80,7 +66,7 @@ def proposals(
 ) -> list[Architecture]:
     """What a strategy evaluates."""
     strategy = made_of(strategy) if isinstance(strategy, str) else strategy
-    executor = Known(value)
+    executor = known(value)
     task = Task(on, trials=trials, goals=(Goal.parse(goal),), executor=executor, **{"replay": False, **more})
     strategy.resume(task, [], None)
     list(strategy.reports(task))

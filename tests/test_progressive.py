@@ -425,7 +425,7 @@ def test_what_is_missed_most_is_kept_whatever_the_alphas_say(name: str) -> None:
         present = sum((chosen.active[key] & wanted[key]).sum().item() for key in wanted)
         return {"accuracy": present / 100, "loss": 0.0}
 
-    strategy._checked = checked
+    strategy.checked = checked
     for number in range(1000):
         strategy.begin_epoch(number)
     tables = strategy.mixing(detached=True)

@@ -112,7 +112,7 @@ def test_gradients_of_a_steps_paths_are_summed() -> None:
     for chosen in ([paths[0]], [paths[1]], [paths[2]], paths):
         strategy.supernet.load_state_dict(state)
         strategy.weight_step((x.double(), y), chosen)
-        singles.append([torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in strategy.weights])
+        singles.append([torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in strategy.weights.values()])
     for *parts, total in zip(*singles, strict=True):
         torch.testing.assert_close(sum(parts), total)
 
@@ -144,7 +144,7 @@ def test_a_child_reaches_exactly_what_its_path_reaches(name: str, norm: Any) -> 
     with torch.no_grad(), normalising(child, norm, forward=child, images=shown):
         examples = images()
         found = accuracy(child, examples.valid, mean=examples.mean, std=examples.std, forward=child)
-    checked = strategy._checked(path)
+    checked = strategy.checked(path)
     assert found["accuracy"] == checked["accuracy"] == strategy.score(path)
     assert found["loss"] == pytest.approx(checked["loss"], rel=1e-5)
 
@@ -233,7 +233,7 @@ def _plant(strategy: Sampled) -> None:
     def checked(architecture: Architecture) -> dict[str, float]:
         return {"accuracy": architecture.literal.count("nor_conv_3x3") / 6, "loss": 0.0}
 
-    strategy._checked = checked  # type: ignore[method-assign]
+    strategy.checked = checked  # type: ignore[method-assign]
 
 
 # --- the controller -----------------------------------------------------------------------------------------

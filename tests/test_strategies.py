@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 from random import Random
 from typing import Any
 
 import pytest
 from data_helpers import tables
+from strategy_helpers import Evaluated
 
 from nas.bench import Bench, bench
 from nas.evaluators.table import Table
-from nas.execution import Executor, Result, Trial
+from nas.execution import Result, Trial
 from nas.goal import Goal
 from nas.search_space import Architecture, SearchSpace, space
 from nas.search_space.listed import Listed
@@ -40,29 +40,17 @@ def toy(architecture: Architecture) -> float:
     return single + pairs
 
 
-class Toy(Executor):
-    """Evaluates `toy`, in the order of submission; some trials fail."""
+class Toy(Evaluated):
+    """Evaluates `toy`; a share of the trials fails."""
 
-    def __init__(self, fails: float = 0.0, goals: int = 1) -> None:
-        self.queue: list[Trial] = []
-        self.evaluated: list[Trial] = []
-        self.fails, self.goals = fails, goals
+    def __init__(self, fails: float = 0.0) -> None:
+        def evaluate(trial: Trial) -> Result:
+            if Random(f"{trial.architecture.literal}{trial.number}").random() < fails:
+                raise RuntimeError("the training diverged")
+            value = toy(trial.architecture)
+            return {"a": value, "b": -0.5 * value + toy_other(trial.architecture)}
 
-    def submit(self, trial: Trial) -> None:
-        self.queue.append(trial)
-
-    def completed(self) -> Iterator[tuple[Trial, Result | Exception]]:
-        while self.queue:
-            trial = self.queue.pop(0)
-            self.evaluated.append(trial)
-            if Random(f"{trial.architecture.literal}{trial.number}").random() < self.fails:
-                yield trial, RuntimeError("the training diverged")
-            else:
-                value = toy(trial.architecture)
-                yield trial, {"a": value, "b": -0.5 * value + toy_other(trial.architecture)}
-
-    def close(self) -> None:
-        self.queue.clear()
+        super().__init__(evaluate)
 
 
 def toy_other(architecture: Architecture) -> float:

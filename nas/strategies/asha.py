@@ -7,29 +7,21 @@ from collections.abc import Callable, Container
 from nas.execution import Result, Trial
 from nas.search_space import Architecture
 from nas.seeding import generator
-from nas.strategies.ask_tell import AskTell
-from nas.strategies.rungs import Epochs, Eta, Rung, levels
+from nas.strategies.rungs import Halving, Rung
 from nas.strategies.strategy import STRATEGIES
 
 Choice = Callable[[Rung, Container[Architecture]], Architecture | None]
 
 
 @STRATEGIES.register("asha", budget="50trials")
-class Asha(AskTell):
+class Asha(Halving):
     """Asynchronous successive halving: random architectures trained briefly, the best of them for longer
 
     Proposed is the best that may go on, from the highest rung that has one; if none may, a new architecture.
-
-    Args:
-        min_epochs: of training on the first rung, at least.
-        max_epochs: of training on the last rung.
-        eta: the next rung trains so many times longer, and one in so many goes on to it.
     """
 
-    def __init__(self, min_epochs: Epochs = 1, max_epochs: Epochs = 9, eta: Eta = 3) -> None:
-        super().__init__()
-        self.levels = levels(min_epochs, max_epochs, eta)
-        self.rungs = [Rung(eta) for _ in self.levels]
+    def begin(self) -> None:
+        self.rungs = [Rung(self.eta) for _ in self.levels]
 
     def ask(self, number: int) -> Trial | None:
         promoted = self._promoted(Rung.next)

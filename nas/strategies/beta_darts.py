@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nas.strategies.differentiable import Differentiable, Rate
+from nas.strategies.differentiable import Differentiable
+from nas.strategies.shared_weights import Rate
 from nas.strategies.strategy import STRATEGIES
 
 

@@ -40,9 +40,7 @@ class Bohb(Hyperband):
     """BOHB: Hyperband whose new architectures come from a density model of the good ones
 
     Args:
-        min_epochs: of training on the first rung, at least.
-        max_epochs: of training on the last rung.
-        eta: the next rung trains so many times longer, and one in so many goes on to it.
+        min_epochs, max_epochs, eta: as of `Halving`.
         random: the share of new architectures that are drawn uniformly.
     """
 
@@ -59,6 +57,7 @@ class Bohb(Hyperband):
         self._ranked: dict[int, list[tuple[float, int, Codes, Architecture]]] = {e: [] for e in self.levels}
 
     def begin(self) -> None:
+        super().begin()
         self.variables = Variables(self.task.space)
 
     def tell(self, trial: Trial, result: Result | None) -> None:

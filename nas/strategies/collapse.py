@@ -30,7 +30,7 @@ PRECISION = 1e-4  # relative change of the eigenvalue at which the iteration end
 
 def is_skip(space: SearchSpace, option: Option) -> bool:
     """Whether an option passes its input on."""
-    return space.graph.aliases.get(str(option), str(option)) in IDENTITIES
+    return space.graph.operation(option) in IDENTITIES
 
 
 def skips(space: SearchSpace, architecture: Architecture) -> int:

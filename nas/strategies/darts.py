@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nas.strategies.differentiable import Batch, Differentiable, Positive, Tensors
+from nas.strategies.differentiable import Differentiable
+from nas.strategies.shared_weights import Batch, Positive, Tensors
 from nas.strategies.strategy import STRATEGIES
 
 

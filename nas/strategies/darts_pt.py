@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nas.search_space.decision import Decision
 from nas.seeding import generator
-from nas.strategies.differentiable import Count, Differentiable, Mixing, Tensors, cosine
+from nas.strategies.differentiable import Differentiable
+from nas.strategies.shared_weights import Count, Mixing, Tensors, cosine
 from nas.strategies.strategy import STRATEGIES, Task
 
 TINY = 1e-12  # the least weight by which what is left of a row is divided
@@ -95,7 +96,7 @@ class DartsPT(Differentiable):
         tables[name] = tables[name].clone()
         tables[name][place] = 0.0
         active[name][place] = False
-        found = self._checked(Mixing(tables, active))
+        found = self.checked(Mixing(tables, active))
         return found["accuracy"], -found["loss"]
 
     def table(self, decision: Decision, alpha: Tensor) -> Tensor:

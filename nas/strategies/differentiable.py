@@ -8,84 +8,55 @@ when what is trained, which architecture is derived.
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nas.data.batches import Batches
 from nas.search_space import Architecture, SearchSpace
 from nas.search_space.decision import Decision
-from nas.seeding import derive, randomness
+from nas.seeding import randomness
 from nas.strategies.collapse import Guard, Reaction, largest_eigenvalue
-from nas.strategies.strategy import OneShot, Task
+from nas.strategies.shared_weights import (
+    Batch,
+    Epochs,
+    Mixing,
+    Positive,
+    Rate,
+    Share,
+    SharedWeights,
+    Tensors,
+    cosine,
+)
+from nas.strategies.strategy import Task
 from nas.supernet import Supernet
-from nas.supernet.norms import Policy, normalising
-from nas.train import accuracy
-
-Count = Annotated[int, Field(ge=1)]
-Epochs = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Tensors = dict[str, Tensor]
-Batch = tuple[Tensor, Tensor]
-
-
-class Mixing(NamedTuple):
-    """Tables by decision (rows, options); which options are run at all (None: every one)."""
-
-    tables: Tensors
-    active: Tensors | None = None
-
-
-def cosine(share: float, first: float, last: float) -> float:
-    """Half a cosine from `first` to `last`, at a share 0..1 of the way (Loshchilov & Hutter 2017)."""
-    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
+from nas.supernet.norms import normalising
 
 
 @dataclass(eq=False)
-class Differentiable(OneShot):
+class Differentiable(SharedWeights):
     """Alphas and weights trained in turn. The defaults are those of DARTS for CIFAR-10 (section A.1).
 
     Args:
-        epochs: of search, if the budget does not say.
         warmup: the first share of the epochs, in which the weights alone are trained.
-        batch: images a step, of each half.
-        lr, lr_min, momentum, weight_decay, clip: of the weights: SGD, cosine, largest norm of the gradient.
         alpha_lr, alpha_betas, alpha_weight_decay: of the alphas: Adam.
-        norm: what batch norms normalise by when the supernet is evaluated (`nas.supernet.norms`).
-        recalibrated: batches of training images, for ``norm=recalibrated``.
         guard: what a drift to skip connections leads to (`nas.strategies.collapse`): a warning, or the end of
             the search with the network of the last healthy epoch; ``off`` saves evaluating the derived path.
         hessian: every how many epochs the largest eigenvalue of the Hessian of the validation loss in the
             alphas is measured, on one batch; 0: never. Its growth announces a collapse.
     """
 
-    epochs: Count = 50
     warmup: Share = 0.0
-    batch: Count = 64
-    lr: Positive = 0.025
-    lr_min: Rate = 0.001
-    momentum: Share = 0.9
-    weight_decay: Rate = 3e-4
-    clip: Rate = 5.0
     alpha_lr: Positive = 3e-4
     alpha_betas: tuple[float, float] = (0.5, 0.999)
     alpha_weight_decay: Rate = 1e-3
-    norm: Policy = "tracked"
-    recalibrated: Count = 10
     guard: Reaction = "warn"
     hessian: Epochs = 0
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__post_init__()
         self.active: Tensors | None = None  # of a method that gives options up: those that are left
 
     def check(self, space: SearchSpace) -> None:
@@ -143,9 +114,8 @@ class Differentiable(OneShot):
 
     def prepare(self, task: Task) -> None:
         """Build supernet, alphas, optimizers and batches."""
-        self.task, self.device = task, torch.device(task.device)
+        super().prepare(task)
         self.renew()
-        self.train_batches, self.valid_batches = self._batches("train"), self._batches("valid")
         self.watch = Guard(task.space)
 
     def renew(self, *key: object) -> None:
@@ -153,16 +123,8 @@ class Differentiable(OneShot):
         with randomness(self.task.seed, "supernet", *key):
             supernet = self.build()
             alphas = {decision.name: self.start(decision) for decision in self.task.space.decisions}
-        self.supernet = supernet.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.take(supernet)
         self.alphas = {name: nn.Parameter(alpha.to(self.device)) for name, alpha in alphas.items()}
-        self.weights = dict(self.supernet.named_parameters())
-        self.weight_optimizer = torch.optim.SGD(
-            self.weights.values(),
-            self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            foreach=True,
-        )
         self.alpha_optimizer = torch.optim.Adam(
             self.alphas.values(),
             self.alpha_lr,
@@ -171,47 +133,16 @@ class Differentiable(OneShot):
             foreach=True,
         )
 
-    def _batches(self, name: str) -> Batches:
-        examples = self.task.examples
-        assert examples is not None
-        return Batches(
-            getattr(examples, name),
-            mean=examples.mean,
-            std=examples.std,
-            augment=examples.augment,
-            batch=min(self.batch, len(examples.train), len(examples.valid)),
-            device=self.device,
-            seed=derive(self.task.seed, name),
-            shuffle=True,
-            drop_last=True,
-        )
-
     def train_epoch(self, number: int) -> dict[str, float]:
         self.begin_epoch(number)
-        self.supernet.train()
-        self.rate = self.rate_at(number)
-        for group in self.weight_optimizer.param_groups:
-            group["lr"] = self.rate
-        total = torch.zeros((), device=self.device, dtype=torch.float64)
-        right = torch.zeros((), device=self.device, dtype=torch.int64)
-        steps, seen = len(self.train_batches), 0
-        valid = self._valid_forever(number)
-        with randomness(self.task.seed, "epoch", number):
-            for step, (x, y) in enumerate(self.train_batches.epoch(number)):
-                loss, hits = self.step((x, y), next(valid))
-                total += loss * len(y)
-                right += hits
-                seen += len(y)
-                if self.task.tick:
-                    self.task.tick(step + 1, steps)
-        return self._metrics(total.item() / seen, right.item() / seen)
+        valid = self.valid_forever(number)
 
-    def _valid_forever(self, number: int) -> Iterator[Batch]:
-        """Batches of the half that trains the alphas, as many as are asked for."""
-        part = 0
-        while True:
-            yield from self.valid_batches.epoch(number * 1000 + part)
-            part += 1
+        def step(place: int, batch: Batch) -> tuple[Tensor, Tensor, int]:
+            return (*self.step(batch, next(valid)), 1)
+
+        with randomness(self.task.seed, "epoch", number):
+            told = self.run_epoch(number, self.rate_at(number), step)
+        return told | self.measured()
 
     def step(self, train: Batch, valid: Batch) -> tuple[Tensor, Tensor]:
         """A step of the alphas, then one of the weights. Training loss and number of right answers."""
@@ -239,9 +170,7 @@ class Differentiable(OneShot):
         loss = nn.functional.cross_entropy(logits, y)
         self.weight_optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.clip:
-            nn.utils.clip_grad_norm_(self.weights.values(), self.clip, foreach=True)
-        self.weight_optimizer.step()
+        self.descend()
         return loss.detach(), (logits.detach().argmax(1) == y).sum()
 
     def mixing(self, *, detached: bool = False) -> Tensors:
@@ -251,24 +180,17 @@ class Differentiable(OneShot):
 
     # --- results --------------------------------------------------------------------------------------------
 
-    def _metrics(self, loss: float, right: float) -> dict[str, float]:
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the training loss is {loss} in epoch {self.epoch + 1} (learning rate {self.rate:.4g}): "
-                "it is no number any more; lower strategy.lr or strategy.alpha_lr"
-            )
+    def measured(self) -> dict[str, float]:
+        """What is measured after an epoch."""
         table = self.mixing(detached=True)
-        checked = self._checked(self.evaluated())
+        checked = self.checked(self.evaluated())
         entropies = [
             torch.special.entr(table[d.name]).sum() / (1 if d.keep == 1 else d.rows)
             for d in self.task.space.decisions
         ]
         return {
-            "train_loss": loss,
-            "train_accuracy": right,
             "valid_loss": checked["loss"],
             "valid_accuracy": checked["accuracy"],
-            "lr": self.rate,
             "alpha_entropy": torch.stack(entropies).mean().item(),
             **self._guarded(checked["accuracy"]),
             **self._curvature(),
@@ -282,7 +204,7 @@ class Differentiable(OneShot):
         if self.guard == "off":
             return {}
         found = self.best()
-        derived = self._checked(self.path(found), "batch" if self.norm == "tracked" else self.norm)
+        derived = self.checked(self.path(found), "batch" if self.norm == "tracked" else self.norm)
         told = {"derived_accuracy": derived["accuracy"], "gap": mixed - derived["accuracy"]}
         told |= self.watch.look(self.epoch + 1, found)
         return told | self._ended()
@@ -304,37 +226,6 @@ class Differentiable(OneShot):
             loss = nn.functional.cross_entropy(self.supernet(x, *Mixing(self.mixing())), y)
             return {"hessian_eigenvalue": largest_eigenvalue(loss, list(self.alphas.values()))}
 
-    def _checked(self, chosen: Mixing | Architecture, norm: Policy | None = None) -> dict[str, float]:
-        """Loss and accuracy on the validation part; by the policy `norm`, if another than the search's."""
-        examples = self.task.examples
-        assert examples is not None
-        given = (chosen,) if isinstance(chosen, Architecture) else chosen
-
-        def forward(x: Tensor) -> Tensor:
-            found: Tensor = self.supernet(x, *given)
-            return found
-
-        images = itertools.islice((x for x, _ in self.train_batches.epoch(0)), self.recalibrated)
-        with normalising(self.supernet, norm or self.norm, forward=forward, images=images):
-            return accuracy(
-                self.supernet, examples.valid, mean=examples.mean, std=examples.std, device=self.device,
-                batch=256 - (len(examples.valid) % 256 == 1),  # one image has no statistics of a batch
-                forward=forward,
-            )  # fmt: skip
-
-    def path(self, architecture: Architecture) -> Mixing | Architecture:
-        """What runs one architecture in the supernet."""
-        if self.supernet.partial == 1:
-            return architecture
-        hard = {
-            d.name: torch.tensor(d.mask(architecture.choices[d.name]), device=self.device)
-            for d in self.task.space.decisions
-        }
-        return Mixing(hard, {name: table > 0 for name, table in hard.items()})
-
-    def score(self, architecture: Architecture) -> float:
-        return self._checked(self.path(architecture))["accuracy"]
-
     def tables(self) -> dict[str, list[list[float]]]:
         return {name: table.tolist() for name, table in self.mixing(detached=True).items()}
 
@@ -343,22 +234,18 @@ class Differentiable(OneShot):
         return self.task.space.project(self.tables())
 
     def state(self) -> dict[str, Any]:
-        return {
-            "epoch": self.epoch,
-            "supernet": self.supernet.state_dict(),
+        return super().state() | {
             "alphas": {name: alpha.detach() for name, alpha in self.alphas.items()},
-            "weight_optimizer": self.weight_optimizer.state_dict(),
             "alpha_optimizer": self.alpha_optimizer.state_dict(),
             "active": self.active,
             "guard": self.watch.state(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        self.supernet.load_state_dict(state["supernet"])
+        super().load(state)
         with torch.no_grad():
             for name, alpha in state["alphas"].items():
                 self.alphas[name].copy_(alpha)
-        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self.active = state["active"]
         self.watch.load(state["guard"])

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.distributions import Dirichlet, kl_divergence
 
 from nas.search_space.decision import Decision
-from nas.strategies.differentiable import Count, Differentiable, Mixing, Positive, Rate, Share
+from nas.strategies.differentiable import Differentiable
 from nas.strategies.narrowing import Kept, left, strongest, truths
+from nas.strategies.shared_weights import Count, Mixing, Positive, Rate, Share
 from nas.strategies.strategy import STRATEGIES, Task
 from nas.supernet import Supernet
 

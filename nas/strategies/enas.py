@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
 from random import Random
 from typing import Any
 
@@ -13,9 +12,9 @@ from torch import Tensor
 
 from nas.search_space import Architecture
 from nas.seeding import derive
-from nas.strategies.differentiable import Batch, Count, Positive, Rate, Share
 from nas.strategies.policy import Kind, policy, propose
 from nas.strategies.sampled import Sampled, frequencies
+from nas.strategies.shared_weights import Batch, Count, Positive, Rate, Share
 from nas.strategies.strategy import STRATEGIES, Task
 from nas.supernet.norms import normalising
 
@@ -71,16 +70,13 @@ class ENAS(Sampled):
 
     def after_epoch(self, number: int) -> dict[str, float]:
         """Train the controller, the shared weights being fixed."""
-        batches, key = self._valid_forever(number), derive(self.task.seed, "controller", number)
+        batches, key = self.valid_forever(number), derive(self.task.seed, "controller", number)
         rewards = []
         for step in range(self.steps):
             drawn = [self._drawn(key, step * self.samples + i) for i in range(self.samples)]
             rewards.append(self.rewards(drawn, batches))
             self.policy_step(drawn, rewards[-1])
         return {"reward": sum(map(sum, rewards)) / (self.steps * self.samples)}
-
-    def _valid_forever(self, number: int) -> Iterator[Batch]:
-        return chain.from_iterable(self.valid_batches.epoch(number * 1000 + part) for part in count())
 
     @torch.no_grad()
     def rewards(self, drawn: Sequence[Architecture], batches: Iterator[Batch]) -> list[float]:

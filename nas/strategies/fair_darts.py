@@ -13,7 +13,8 @@ from torch import Tensor
 
 from nas.search_space import Architecture
 from nas.search_space.decision import Decision
-from nas.strategies.differentiable import Differentiable, Rate
+from nas.strategies.differentiable import Differentiable
+from nas.strategies.shared_weights import Rate
 from nas.strategies.strategy import STRATEGIES
 
 
@@ -46,10 +47,10 @@ class FairDarts(Differentiable):
         gates = torch.cat([table.flatten() for table in self.mixing().values()])
         return -self.zero_one * (gates - 0.5).square().mean()
 
-    def _metrics(self, loss: float, right: float) -> dict[str, float]:
+    def measured(self) -> dict[str, float]:
         gates = torch.cat([table.flatten() for table in self.mixing(detached=True).values()])
         entropy = (torch.special.entr(gates) + torch.special.entr(1 - gates)).mean()
-        return super()._metrics(loss, right) | {"alpha_entropy": entropy.item()}
+        return super().measured() | {"alpha_entropy": entropy.item()}
 
     def best(self) -> Architecture:
         """The strongest options; ``none``, where it may be kept, against the threshold."""

@@ -11,9 +11,9 @@ from nas.graph import Option, Value
 from nas.search_space import Architecture, SearchSpace
 from nas.search_space.rules import TRIES
 from nas.seeding import generator
-from nas.strategies.differentiable import Count, Epochs
 from nas.strategies.sampled import Sampled
-from nas.strategies.strategy import STRATEGIES
+from nas.strategies.shared_weights import Count, Epochs
+from nas.strategies.strategy import STRATEGIES, Task
 
 
 @STRATEGIES.register("fairnas", budget="70epochs")
@@ -37,10 +37,15 @@ class FairNAS(Sampled):
 
     def check(self, space: SearchSpace) -> None:
         super().check(space)
-        fair_paths(space, generator("fair"), tries=TRIES // 20)  # else a later step might find none in all
+        # Else a later step might find none in all.
+        fair_paths(replace(space, limits=()), generator("fair"), tries=TRIES // 20)
+
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        self.free = replace(task.space, limits=())
 
     def sample(self, epoch: int, step: int) -> Sequence[Architecture]:
-        return fair_paths(self.task.space, generator(self.task.seed, "path", epoch, step))
+        return fair_paths(self.free, generator(self.task.seed, "path", epoch, step))
 
 
 def fair_paths(space: SearchSpace, rng: Random, *, tries: int = TRIES) -> list[Architecture]:
@@ -48,7 +53,6 @@ def fair_paths(space: SearchSpace, rng: Random, *, tries: int = TRIES) -> list[A
 
     Raises ValueError if no such set was found in which every path is a network.
     """
-    free = replace(space, limits=())
     count = max(len(decision.legal) for decision in space.decisions)
     for _ in range(tries):
         choices: list[dict[str, Value]] = [{} for _ in range(count)]
@@ -59,8 +63,8 @@ def fair_paths(space: SearchSpace, rng: Random, *, tries: int = TRIES) -> list[A
                 path[decision.name] = tuple(
                     (row, column[place]) for row, column in zip(rows, columns, strict=True)
                 )
-        paths = [free.architecture(path) for path in choices]
-        if all(free.why_not(path) is None for path in paths):
+        paths = [space.architecture(path) for path in choices]
+        if all(space.why_not(path) is None for path in paths):
             return paths
     raise ValueError(
         f"of {tries:,} sets of {count} paths in {space.name!r} that train every option once, none had legal "

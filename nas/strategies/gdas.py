@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from nas.strategies.concrete import gumbel_like, one_hot
-from nas.strategies.differentiable import Differentiable, Mixing, Positive, Tensors
+from nas.strategies.differentiable import Differentiable
+from nas.strategies.shared_weights import Mixing, Positive, Tensors
 from nas.strategies.strategy import STRATEGIES
 from nas.supernet.norms import Policy
 

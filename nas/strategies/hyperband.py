@@ -7,28 +7,20 @@ from random import Random
 from nas.execution import Result, Trial
 from nas.search_space import Architecture
 from nas.seeding import generator
-from nas.strategies.ask_tell import AskTell
-from nas.strategies.rungs import Epochs, Eta, Schedule, levels
+from nas.strategies.rungs import Halving, Schedule
 from nas.strategies.strategy import STRATEGIES
 
 
 @STRATEGIES.register("hyperband", budget="50trials")
-class Hyperband(AskTell):
+class Hyperband(Halving):
     """Hyperband: brackets of successive halving, from many trainings that begin short to a few long ones
 
     The number of a trial says where it stands. With a lag the first promotions of a rung are decided while
     the last results of the rung below are missing.
-
-    Args:
-        min_epochs: of training on the first rung, at least.
-        max_epochs: of training on the last rung.
-        eta: the next rung trains so many times longer, and one in so many goes on to it.
     """
 
-    def __init__(self, min_epochs: Epochs = 1, max_epochs: Epochs = 9, eta: Eta = 3) -> None:
-        super().__init__()
-        self.levels = levels(min_epochs, max_epochs, eta)
-        self.schedule = Schedule(self.levels, eta)
+    def begin(self) -> None:
+        self.schedule = Schedule(self.levels, self.eta)
         self._numbered: dict[int, tuple[Architecture, float | None]] = {}  # None: it failed
 
     def ask(self, number: int) -> Trial:

@@ -15,8 +15,8 @@ from nas.graph import Hole, Option, Value
 from nas.search_space import Architecture, SearchSpace
 from nas.search_space.rules import TRIES
 from nas.seeding import generator
-from nas.strategies.differentiable import Count, Epochs
 from nas.strategies.sampled import Sampled
+from nas.strategies.shared_weights import Count, Epochs
 from nas.strategies.strategy import STRATEGIES, Task
 
 Elastic = Literal["kernel", "depth", "width"]
@@ -63,11 +63,13 @@ class OFA(Sampled):
 
     def prepare(self, task: Task) -> None:
         super().prepare(task)
+        self.free = replace(task.space, limits=())
+        self.kinds = elastic(task.space)
         self._taught = torch.empty(0)  # what the largest network of the step says
 
     def open(self, epoch: int) -> set[Elastic]:
         """What is elastic in an epoch, from 0; in the last one that trains, all is."""
-        kinds = [kind for kind in ORDER if kind in elastic(self.task.space).values()]
+        kinds = [kind for kind in ORDER if kind in self.kinds.values()]
         if not self.progressive:
             return set(kinds)
         left = (self.trained - 1 - epoch) * (len(kinds) + 1) // self.trained  # phases to come
@@ -92,18 +94,17 @@ class OFA(Sampled):
         self, rng: Random, opened: set[Elastic], extreme: Callable[[Iterable[Any]], Any] | None = None
     ) -> Architecture:
         """A random path with the largest option of what is closed, and the `extreme` one of what is open."""
-        space = self.task.space
-        free, kinds = replace(space, limits=()), elastic(space)
+        space = self.free
         for _ in range(TRIES):
             choices: dict[str, Value] = {}
             for d in space.decisions:
-                value, kind = d.sample(rng), kinds.get(d.name)
+                value, kind = d.sample(rng), self.kinds.get(d.name)
                 pick = extreme if kind in opened else max
                 if kind and pick:
                     value = tuple((row, pick(d.legal)) for row, _ in value)
                 choices[d.name] = value
-            found = free.architecture(choices)
-            if free.why_not(found) is None:
+            found = space.architecture(choices)
+            if space.why_not(found) is None:
                 return found
         raise ValueError(
             f"{TRIES:,} paths of {space.name!r} with elastic {', '.join(sorted(opened)) or 'nothing'} break "

@@ -13,8 +13,9 @@ from nas.graph import Hole
 from nas.search_space import Architecture, SearchSpace
 from nas.search_space.decision import Decision
 from nas.strategies.collapse import is_skip
-from nas.strategies.differentiable import Count, Differentiable, Epochs, Positive, Rate, Share, cosine
+from nas.strategies.differentiable import Differentiable
 from nas.strategies.narrowing import Kept, left, strongest, truths
+from nas.strategies.shared_weights import Count, Epochs, Positive, Rate, Share, cosine
 from nas.strategies.strategy import STRATEGIES, Task
 from nas.supernet import Supernet
 from nas.supernet.mixture import option_key
@@ -91,7 +92,7 @@ class PDarts(Differentiable):
         for node in space.graph.nodes:
             if isinstance(node.op, Hole):
                 options = space.decision(node.op.decision).options
-                keys = [option_key(_operation(space, o), {}) for o in options if is_skip(space, o)]
+                keys = [option_key(space.graph.operation(o), {}) for o in options if is_skip(space, o)]
                 for key, module in supernet.nodes[node.name].named_children():
                     if any(key == each or key.startswith(f"{each}-") for each in keys):
                         module.register_forward_hook(self._drop)
@@ -163,7 +164,3 @@ def deepened(space: SearchSpace, share: float) -> SearchSpace:
         if resized.decisions == space.decisions:
             return resized
     return space
-
-
-def _operation(space: SearchSpace, option: object) -> str:
-    return space.graph.aliases.get(str(option), str(option))

@@ -11,7 +11,8 @@ from torch import Tensor
 from nas.graph import JOINS, Hole
 from nas.search_space import SearchSpace
 from nas.search_space.decision import Decision
-from nas.strategies.differentiable import Count, Differentiable, Positive, Rate, Share
+from nas.strategies.differentiable import Differentiable
+from nas.strategies.shared_weights import Count, Positive, Rate, Share
 from nas.strategies.strategy import STRATEGIES, Task
 from nas.supernet import Supernet
 

@@ -11,11 +11,10 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from nas.execution import Result, Trial
+from nas.execution import Trial
 from nas.search_space import Architecture
-from nas.strategies.ask_tell import AskTell
-from nas.strategies.policy import Kind, policy, propose
-from nas.strategies.reward import Reward
+from nas.strategies.policy import Kind
+from nas.strategies.policy_gradient import PolicyGradient
 from nas.strategies.strategy import STRATEGIES
 
 Count = Annotated[int, Field(ge=1)]
@@ -23,7 +22,7 @@ RATES: dict[Kind, float] = {"tabular": 0.1, "lstm": 0.005}
 
 
 @STRATEGIES.register("ppo", budget="100trials")
-class PPO(AskTell):
+class PPO(PolicyGradient):
     """PPO: a policy learns from batches of results, with clipped steps
 
     The reward is a rank (`Reward`), so no setting depends on the scale of the goal.
@@ -51,24 +50,17 @@ class PPO(AskTell):
         entropy: Annotated[float, Field(ge=0)] = 1e-5,
         epochs: Count = 5,
     ) -> None:
-        super().__init__()
-        self.kind, self.lr, self.entropy, self.epochs = policy, lr or RATES[policy], entropy, epochs
+        super().__init__(policy, decay, epochs)
+        self.lr, self.entropy = lr or RATES[policy], entropy
         self.batch, self.passes, self.clip = batch, passes, clip
-        self.reward = Reward(decay)
         self._batch: list[tuple[Architecture, float, float | None]] = []  # with advantage, log-probability
         self._proposed: dict[int, float] = {}  # log-probabilities of what was pending before an update
 
     def begin(self) -> None:
-        self.policy = policy(self.kind, self.task.space, seed=self.task.seed)
+        super().begin()
         self.optimizer = torch.optim.Adam(self.policy.parameters(), self.lr)
 
-    def ask(self, number: int) -> Trial:
-        found = propose(self.policy, self.seen, seed=self.task.seed, number=number)
-        return Trial(number, found, self.epochs)
-
-    def tell(self, trial: Trial, result: Result | None) -> None:
-        super().tell(trial, result)
-        advantage = self.reward.advantage(None if result is None else self.score(result))
+    def learn(self, trial: Trial, advantage: float) -> None:
         self._batch.append((trial.architecture, advantage, self._proposed.pop(trial.number, None)))
         if len(self._batch) == self.batch:
             self._keep_pending()

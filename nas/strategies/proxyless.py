@@ -9,8 +9,9 @@ from torch import Tensor
 
 from nas.search_space import Architecture
 from nas.search_space.decision import Decision
-from nas.strategies.differentiable import Batch, Differentiable, Mixing, Positive, Rate, Share
+from nas.strategies.differentiable import Differentiable
 from nas.strategies.expected_cost import Measure, expected_cost
+from nas.strategies.shared_weights import Batch, Mixing, Positive, Rate, Share
 from nas.strategies.strategy import STRATEGIES, Task
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas.strategies.differentiable import Differentiable, Rate, Share
+from nas.strategies.differentiable import Differentiable
+from nas.strategies.shared_weights import Rate, Share
 from nas.strategies.strategy import STRATEGIES
 
 

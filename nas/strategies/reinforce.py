@@ -11,10 +11,9 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from nas.execution import Result, Trial
-from nas.strategies.ask_tell import AskTell
-from nas.strategies.policy import Kind, Tabular, policy, propose
-from nas.strategies.reward import Reward
+from nas.execution import Trial
+from nas.strategies.policy import Kind, Tabular
+from nas.strategies.policy_gradient import PolicyGradient
 from nas.strategies.strategy import STRATEGIES
 
 # In a table plain steps are a result's own reward and no more; the weights of an LSTM need Adam's scales.
@@ -25,7 +24,7 @@ OPTIMIZERS: dict[Kind, tuple[type[torch.optim.Optimizer], float]] = {
 
 
 @STRATEGIES.register("reinforce", budget="100trials")
-class Reinforce(AskTell):
+class Reinforce(PolicyGradient):
     """REINFORCE: a policy learns from each result which decisions are good
 
     The gradient is (reward - baseline) * grad log p(architecture), under the policy at the time of the
@@ -48,23 +47,16 @@ class Reinforce(AskTell):
         entropy: Annotated[float, Field(ge=0)] = 0.0,
         epochs: Annotated[int, Field(ge=1)] = 5,
     ) -> None:
-        super().__init__()
-        self.kind, self.lr, self.entropy, self.epochs = policy, lr, entropy, epochs
-        self.reward = Reward(decay)
+        super().__init__(policy, decay, epochs)
+        self.lr, self.entropy = lr, entropy
 
     def begin(self) -> None:
-        self.policy = policy(self.kind, self.task.space, seed=self.task.seed)
+        super().begin()
         make, usual = OPTIMIZERS[self.kind]
         self.rate = self.lr or usual
         self.optimizer = make(self.policy.parameters(), lr=self.rate)  # type: ignore[call-arg]
 
-    def ask(self, number: int) -> Trial:
-        found = propose(self.policy, self.seen, seed=self.task.seed, number=number)
-        return Trial(number, found, self.epochs)
-
-    def tell(self, trial: Trial, result: Result | None) -> None:
-        super().tell(trial, result)
-        advantage = self.reward.advantage(None if result is None else self.score(result))
+    def learn(self, trial: Trial, advantage: float) -> None:
         if isinstance(self.policy, Tabular) and not self.entropy:  # plain steps, as the optimizer's
             self.policy.ascend(trial.architecture, self.rate * advantage)
             return

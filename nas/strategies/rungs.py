@@ -19,10 +19,25 @@ from typing import Annotated
 from pydantic import Field
 
 from nas.search_space import Architecture
+from nas.strategies.ask_tell import AskTell
 
 Epochs = Annotated[int, Field(ge=1)]
 Eta = Annotated[float, Field(gt=1)]
 ROUNDING = 1e-9  # log(243, 3) is 4.999...
+
+
+class Halving(AskTell):
+    """A strategy that trains many architectures briefly and the best of them for longer.
+
+    Args:
+        min_epochs: of training on the first rung, at least.
+        max_epochs: of training on the last rung.
+        eta: the next rung trains so many times longer, and one in so many goes on to it.
+    """
+
+    def __init__(self, min_epochs: Epochs = 1, max_epochs: Epochs = 9, eta: Eta = 3) -> None:
+        super().__init__()
+        self.eta, self.levels = eta, levels(min_epochs, max_epochs, eta)
 
 
 def levels(min_epochs: int, max_epochs: int, eta: float) -> tuple[int, ...]:

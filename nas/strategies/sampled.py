@@ -8,7 +8,6 @@ What a method changes is which paths train, by which loss, and what happens afte
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -17,16 +16,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nas.data.batches import Batches
 from nas.run import RunFailed
 from nas.search_space import Architecture
-from nas.seeding import derive, generator, randomness
-from nas.strategies.differentiable import Batch, Count, Epochs, Positive, Rate, Share, cosine
+from nas.seeding import generator, randomness
 from nas.strategies.evolution import Chance, brood
-from nas.strategies.strategy import OneShot, Task
+from nas.strategies.shared_weights import Batch, Count, Epochs, Rate, SharedWeights, cosine
+from nas.strategies.strategy import Task
 from nas.supernet import Supernet
-from nas.supernet.norms import Policy, normalising
-from nas.train import accuracy
+from nas.supernet.norms import Policy
 
 DRAWS = 20  # for a candidate that was not scored before
 
@@ -40,40 +37,24 @@ class Scored(NamedTuple):
 
 
 @dataclass(eq=False)
-class Sampled(OneShot):
+class Sampled(SharedWeights):
     """Paths trained one at a time. The defaults are those of NAS-Bench-201 (Dong & Yang, ICLR 2020).
 
     Args:
-        epochs: of search with the rounds, if the budget does not say.
-        rounds: last epochs, in which candidates are scored; at most half of all.
+        rounds: last epochs, of all, in which candidates are scored; at most half.
         candidates: architectures scored in a round.
         search: where they come from: ``random``, or ``evolution`` of the best (`parents`, `mutation`).
         parents: the best so far, from which children come.
         mutation: the chance of each kept row to change in a mutant; one changes at least.
-        batch: images a step.
-        lr, lr_min, momentum, weight_decay, clip: SGD, cosine, largest norm of a step's gradient. What has no
-            gradient keeps its bits: neither momentum nor weight decay moves it.
-        norm: what batch norms normalise by when a path is scored (`nas.supernet.norms`).
-        recalibrated: batches of training images, for ``norm=recalibrated``.
     """
 
-    epochs: Count = 50
     rounds: Epochs = 10
     candidates: Count = 50
     search: Literal["random", "evolution"] = "random"
     parents: Count = 10
     mutation: Chance = 0.1
-    batch: Count = 64
-    lr: Positive = 0.025
-    lr_min: Rate = 0.001
-    momentum: Share = 0.9
     weight_decay: Rate = 5e-4
-    clip: Rate = 5.0
     norm: Policy = "recalibrated"
-    recalibrated: Count = 10
-
-    def __post_init__(self) -> None:
-        super().__init__()
 
     # --- what a method changes ------------------------------------------------------------------------------
 
@@ -97,33 +78,12 @@ class Sampled(OneShot):
 
     def prepare(self, task: Task) -> None:
         """Build supernet, optimizer and batches."""
-        self.task, self.device = task, torch.device(task.device)
+        super().prepare(task)
         self.trained = self.horizon - min(self.rounds, self.horizon // 2)  # epochs that train
         with randomness(task.seed, "supernet"):
             supernet = Supernet(task.space)
-        self.supernet = supernet.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.weights = list(self.supernet.parameters())
-        self.optimizer = torch.optim.SGD(
-            self.weights, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, foreach=True
-        )
-        self.train_batches, self.valid_batches = self._batches("train"), self._batches("valid")
+        self.take(supernet)
         self.scored: dict[str, Scored] = {}  # with the present weights, by digest
-        self._images: list[Tensor] | None = None
-
-    def _batches(self, name: str) -> Batches:
-        examples = self.task.examples
-        assert examples is not None
-        return Batches(
-            getattr(examples, name),
-            mean=examples.mean,
-            std=examples.std,
-            augment=examples.augment,
-            batch=min(self.batch, len(examples.train), len(examples.valid)),
-            device=self.device,
-            seed=derive(self.task.seed, name),
-            shuffle=True,
-            drop_last=True,
-        )
 
     def train_epoch(self, number: int) -> dict[str, float]:
         with randomness(self.task.seed, "epoch", number):
@@ -136,44 +96,25 @@ class Sampled(OneShot):
         return {**metrics, "valid_loss": best.loss, "valid_accuracy": best.accuracy}
 
     def _train(self, number: int) -> dict[str, float]:
-        self.supernet.train()
-        self.rate = cosine(number / self.trained, self.lr, self.lr_min)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
-        total = torch.zeros((), device=self.device, dtype=torch.float64)
-        right = torch.zeros((), device=self.device, dtype=torch.int64)
-        steps, seen = len(self.train_batches), 0
-        for step, batch in enumerate(self.train_batches.epoch(number)):
-            paths = self.sample(number, step)
-            loss, hits = self.weight_step(batch, paths)
-            total += loss * len(batch[1])
-            right += hits
-            seen += len(batch[1]) * len(paths)
-            if self.task.tick:
-                self.task.tick(step + 1, steps)
-        found = total.item() / seen
-        if not math.isfinite(found):
-            raise FloatingPointError(
-                f"the training loss is {found} in epoch {number + 1} (learning rate {self.rate:.4g}): "
-                "it is no number any more; lower strategy.lr"
-            )
-        return {"train_loss": found, "train_accuracy": right.item() / seen, "lr": self.rate}
+        def step(place: int, batch: Batch) -> tuple[Tensor, Tensor, int]:
+            paths = self.sample(number, place)
+            return (*self.weight_step(batch, paths), len(paths))
+
+        return self.run_epoch(number, cosine(number / self.trained, self.lr, self.lr_min), step)
 
     def weight_step(self, batch: Batch, paths: Sequence[Architecture]) -> tuple[Tensor, Tensor]:
         """One step along the sum of the paths' gradients; sums of their losses and of right answers."""
         x, y = batch
         total = torch.zeros((), device=self.device)
         right = torch.zeros((), device=self.device, dtype=torch.int64)
-        self.optimizer.zero_grad(set_to_none=True)  # None, not 0: SGD passes over what no path uses
+        self.weight_optimizer.zero_grad(set_to_none=True)  # None, not 0: SGD passes over what no path uses
         for place, path in enumerate(paths):
             logits = self.supernet(x, path)
             loss = self.loss(place, logits, y)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             right += (logits.detach().argmax(1) == y).sum()
-        if self.clip:
-            nn.utils.clip_grad_norm_(self.weights, self.clip, foreach=True)
-        self.optimizer.step()
+        self.descend()
         return total, right
 
     # --- candidates -----------------------------------------------------------------------------------------
@@ -209,32 +150,10 @@ class Sampled(OneShot):
 
     def _take(self, architecture: Architecture) -> None:
         if architecture.digest not in self.scored:
-            found = self._checked(architecture)
+            found = self.checked(architecture)
             self.scored[architecture.digest] = Scored(architecture, found["accuracy"], found["loss"])
 
-    def _checked(self, architecture: Architecture) -> dict[str, float]:
-        """Loss and accuracy of a path on the validation part."""
-        examples = self.task.examples
-        assert examples is not None
-
-        def forward(x: Tensor) -> Tensor:
-            found: Tensor = self.supernet(x, architecture)
-            return found
-
-        if self._images is None and self.norm == "recalibrated":
-            batches = itertools.islice(self.train_batches.epoch(0), self.recalibrated)
-            self._images = [x for x, _ in batches]
-        images = self._images or ()
-        with torch.no_grad(), normalising(self.supernet, self.norm, forward=forward, images=images):
-            return accuracy(
-                self.supernet, examples.valid, mean=examples.mean, std=examples.std, device=self.device,
-                forward=forward,
-            )  # fmt: skip
-
     # --- results --------------------------------------------------------------------------------------------
-
-    def score(self, architecture: Architecture) -> float:
-        return self._checked(architecture)["accuracy"]
 
     def leaders(self) -> list[Architecture]:
         """The best of those that were scored with the present weights, at most `parents`, best first."""
@@ -255,16 +174,11 @@ class Sampled(OneShot):
         return frequencies(self.task, self.leaders())
 
     def state(self) -> dict[str, Any]:
-        return {
-            "epoch": self.epoch,
-            "supernet": self.supernet.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scored": [(each.architecture.literal, *each[1:]) for each in self.scored.values()],
-        }
+        scored = [(each.architecture.literal, *each[1:]) for each in self.scored.values()]
+        return super().state() | {"scored": scored}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.supernet.load_state_dict(state["supernet"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        super().load(state)
         past = [Scored(self.task.space.parse(text), *checked) for text, *checked in state["scored"]]
         self.scored = {each.architecture.digest: each for each in past}
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from nas.strategies.differentiable import Differentiable, Mixing, Rate
+from nas.strategies.differentiable import Differentiable
+from nas.strategies.shared_weights import Mixing, Rate
 from nas.strategies.strategy import STRATEGIES
 
 

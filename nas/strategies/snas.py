@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nas.strategies.concrete import gumbel_like
-from nas.strategies.differentiable import Batch, Differentiable, Mixing, Positive
+from nas.strategies.differentiable import Differentiable
+from nas.strategies.shared_weights import Batch, Mixing, Positive
 from nas.strategies.strategy import STRATEGIES
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nas.strategies.differentiable import Count, Epochs
 from nas.strategies.sampled import Sampled
+from nas.strategies.shared_weights import Count, Epochs
 from nas.strategies.strategy import STRATEGIES
 
 

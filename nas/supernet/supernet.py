@@ -236,9 +236,8 @@ class Supernet(Network):
         options = [self.space.decision(hole.decision).options for hole in asked]
         for indices in product(*(range(len(each)) for each in options)):
             values: list[Option] = [each[i] for each, i in zip(options, indices, strict=True)]
-            op = str(values.pop(0)) if isinstance(node.op, Hole) else node.op
+            op = self.graph.operation(values.pop(0)) if isinstance(node.op, Hole) else node.op
             if op != "none":
-                op = self.graph.aliases.get(op, op)
                 attrs = {**fixed, **dict(zip(holes, values, strict=True))}
                 yield op, attrs, tuple(zip(asked, indices, strict=True))
 

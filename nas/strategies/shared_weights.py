@@ -1,0 +1,194 @@
+"""SharedWeights: a supernet, how its weights are trained, and how a network in it is checked.
+
+What differentiable strategies, which mix all options, and sampled ones, which run single paths, have in
+common.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from nas.data.batches import Batches
+from nas.search_space import Architecture
+from nas.seeding import derive
+from nas.strategies.strategy import OneShot, Task
+from nas.supernet import Supernet
+from nas.supernet.norms import Policy, normalising
+from nas.train import accuracy
+
+Count = Annotated[int, Field(ge=1)]
+Epochs = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Tensors = dict[str, Tensor]
+Batch = tuple[Tensor, Tensor]
+CHECKED = 256  # images at a time
+
+
+class Mixing(NamedTuple):
+    """Tables by decision (rows, options); which options are run at all (None: every one)."""
+
+    tables: Tensors
+    active: Tensors | None = None
+
+
+def cosine(share: float, first: float, last: float) -> float:
+    """Half a cosine from `first` to `last`, at a share 0..1 of the way (Loshchilov & Hutter 2017)."""
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
+
+
+@dataclass(eq=False)
+class SharedWeights(OneShot):
+    """A strategy whose networks share the weights of a supernet.
+
+    Args:
+        epochs: of search, if the budget does not say.
+        batch: images a step, of each half.
+        lr, lr_min, momentum, weight_decay, clip: of the weights: SGD, cosine, largest norm of the gradient.
+        norm: what batch norms normalise by when the supernet is evaluated (`nas.supernet.norms`).
+        recalibrated: batches of training images, for ``norm=recalibrated``.
+    """
+
+    epochs: Count = 50
+    batch: Count = 64
+    lr: Positive = 0.025
+    lr_min: Rate = 0.001
+    momentum: Share = 0.9
+    weight_decay: Rate = 3e-4
+    clip: Rate = 5.0
+    norm: Policy = "tracked"
+    recalibrated: Count = 10
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    # --- training -------------------------------------------------------------------------------------------
+
+    def prepare(self, task: Task) -> None:
+        """Take the data up; a subclass builds its supernet, too."""
+        self.task, self.device = task, torch.device(task.device)
+        self.train_batches, self.valid_batches = self._batches("train"), self._batches("valid")
+
+    def take(self, supernet: Supernet) -> None:
+        """Train this supernet from here on, with a new optimizer."""
+        self.supernet = supernet.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.weights = dict(self.supernet.named_parameters())
+        self.weight_optimizer = torch.optim.SGD(
+            self.weights.values(),
+            self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            foreach=True,
+        )
+
+    def _batches(self, name: str) -> Batches:
+        """The ``train`` or the ``valid`` half, augmented and shuffled."""
+        examples = self.task.examples
+        assert examples is not None
+        return Batches(
+            getattr(examples, name),
+            mean=examples.mean,
+            std=examples.std,
+            augment=examples.augment,
+            batch=min(self.batch, len(examples.train), len(examples.valid)),
+            device=self.device,
+            seed=derive(self.task.seed, name),
+            shuffle=True,
+            drop_last=True,
+        )
+
+    def valid_forever(self, number: int) -> Iterator[Batch]:
+        """Batches of the ``valid`` half in epoch `number`, as many as are asked for."""
+        for part in itertools.count():
+            yield from self.valid_batches.epoch(number * 1000 + part)
+
+    def run_epoch(
+        self, number: int, rate: float, step: Callable[[int, Batch], tuple[Tensor, Tensor, int]]
+    ) -> dict[str, float]:
+        """Training loss and accuracy of an epoch at a learning rate of the weights.
+
+        `step(place, batch)` trains on a batch and gives the mean losses of the networks that it ran, summed,
+        their right answers, and their number. Raises FloatingPointError if the loss is no number.
+        """
+        self.supernet.train()
+        self.rate = rate
+        for group in self.weight_optimizer.param_groups:
+            group["lr"] = rate
+        total = torch.zeros((), device=self.device, dtype=torch.float64)
+        right = torch.zeros((), device=self.device, dtype=torch.int64)
+        steps, seen = len(self.train_batches), 0
+        for place, batch in enumerate(self.train_batches.epoch(number)):
+            loss, hits, networks = step(place, batch)
+            total += loss * len(batch[1])
+            right += hits
+            seen += len(batch[1]) * networks
+            if self.task.tick:
+                self.task.tick(place + 1, steps)
+        found = total.item() / seen
+        if not math.isfinite(found):
+            raise FloatingPointError(
+                f"the training loss is {found} in epoch {number + 1} (learning rate {rate:.4g}): it is no "
+                "number any more; lower the rates of the strategy, strategy.lr first"
+            )
+        return {"train_loss": found, "train_accuracy": right.item() / seen, "lr": rate}
+
+    def descend(self) -> None:
+        """A step of the weights along their gradients. What has none keeps its bits."""
+        if self.clip:
+            nn.utils.clip_grad_norm_(self.weights.values(), self.clip, foreach=True)
+        self.weight_optimizer.step()
+
+    # --- checking -------------------------------------------------------------------------------------------
+
+    def checked(self, chosen: Mixing | Architecture, norm: Policy | None = None) -> dict[str, float]:
+        """Loss and accuracy on the validation part; by the policy `norm`, if another than the search's."""
+        examples = self.task.examples
+        assert examples is not None
+        given = (chosen,) if isinstance(chosen, Architecture) else chosen
+
+        def forward(x: Tensor) -> Tensor:
+            found: Tensor = self.supernet(x, *given)
+            return found
+
+        images = itertools.islice((x for x, _ in self.train_batches.epoch(0)), self.recalibrated)
+        with torch.no_grad(), normalising(self.supernet, norm or self.norm, forward=forward, images=images):
+            return accuracy(
+                self.supernet, examples.valid, mean=examples.mean, std=examples.std, device=self.device,
+                batch=CHECKED - (len(examples.valid) % CHECKED == 1),  # one image has no statistics
+                forward=forward,
+            )  # fmt: skip
+
+    def path(self, architecture: Architecture) -> Mixing | Architecture:
+        """What runs one architecture in the supernet."""
+        if self.supernet.partial == 1:
+            return architecture
+        hard = {
+            d.name: torch.tensor(d.mask(architecture.choices[d.name]), device=self.device)
+            for d in self.task.space.decisions
+        }
+        return Mixing(hard, {name: table > 0 for name, table in hard.items()})
+
+    def score(self, architecture: Architecture) -> float:
+        return self.checked(self.path(architecture))["accuracy"]
+
+    # --- state ----------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "supernet": self.supernet.state_dict(),
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.supernet.load_state_dict(state["supernet"])
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
