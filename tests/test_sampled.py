@@ -112,7 +112,9 @@ def test_gradients_of_a_steps_paths_are_summed() -> None:
     for chosen in ([paths[0]], [paths[1]], [paths[2]], paths):
         strategy.supernet.load_state_dict(state)
         strategy.weight_step((x.double(), y), chosen)
-        singles.append([torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in strategy.weights.values()])
+        singles.append(
+            [torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in strategy.weights.values()]
+        )
     for *parts, total in zip(*singles, strict=True):
         torch.testing.assert_close(sum(parts), total)
 
