@@ -64,6 +64,7 @@ def data_settings(
     name: str = "digits",
     root: str = "data",
     limit: Annotated[int, Field(ge=1)] | None = None,
+    shrink: Annotated[int, Field(ge=1)] = 1,
     valid: Annotated[float, Field(gt=0, lt=1)] = 0.5,
 ) -> None:
     """The section ``data``, but for `augment` and the source's own options."""

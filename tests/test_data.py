@@ -190,6 +190,23 @@ def test_limit_takes_the_first_of_each_class() -> None:
             data.limited(n)
 
 
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+def test_shrinking_averages_over_squares(factor: int, tmp_path: Path) -> None:
+    data = load("digits", root=tmp_path)
+    small = load("digits", root=tmp_path, shrink=factor)
+    assert small.input == (data.input[0], data.input[1] // factor, data.input[2] // factor)
+    for before, after in ((data.train, small.train), (data.test, small.test)):
+        means = torch.nn.functional.avg_pool2d(torch.as_tensor(before.images).double(), factor)
+        off = after.images - means.numpy()
+        assert -0.5 < off.min() and off.max() <= 0.5
+        assert (after.labels == before.labels).all()
+    again = Dataset.measured(data.name, train=small.train, test=small.test, classes=data.classes)
+    assert small.digest == again.digest
+    for wrong in (0, -1, 3 * max(data.input)):
+        with pytest.raises(ValueError, match=f"; {wrong} does not"):
+            data.shrunk(wrong)
+
+
 # Published layouts
 
 

@@ -37,14 +37,21 @@ GENERIC: Mapping[str, Any] = MappingProxyType({"recipe": "quick", "augment": {"c
 
 
 def load(
-    address: str, *, root: Path, download: bool = False, limit: int | None = None, **options: Any
+    address: str,
+    *,
+    root: Path,
+    download: bool = False,
+    limit: int | None = None,
+    shrink: int = 1,
+    **options: Any,
 ) -> Dataset:
     """The data set at `address`: a registered name, ``folder:DIR``, ``npz:FILE`` or ``file.py:name``.
 
     `root` is the folder that holds the published files; `download` fetches those that are missing. `limit`
-    keeps the first so many training examples, class-balanced. `options` go to the source (`size`, `layout`,
-    `seed`, `url` ...). Raises ValueError for an unknown name or option (with the nearest match) and for data
-    that are missing or damaged, OSError if a download fails.
+    keeps the first so many training examples, class-balanced; `shrink` divides the sides of the images, by
+    means over squares. `options` go to the source (`size`, `layout`, `seed`, `url` ...). Raises ValueError
+    for an unknown name or option (with the nearest match) and for data that are missing or damaged, OSError
+    if a download fails.
     """
     name, path = _parse(address)
     source = DATA.resolve(name)
@@ -53,6 +60,7 @@ def load(
         options["path"] = path
     found = source(root=Path(root).expanduser(), download=download, **options)
     dataset = as_dataset(found, name=name.rpartition(":")[2])
+    dataset = dataset if shrink == 1 else dataset.shrunk(shrink)
     return dataset if limit is None else dataset.limited(limit)
 
 
