@@ -19,6 +19,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from nas.bench_searches import FACTS, Curve, Searches
 from nas.budget import Budget
 from nas.evaluators.table import Table, Tabular
 from nas.execution import Trial
@@ -31,7 +32,7 @@ from nas.search_space import space as space_at
 from nas.search_space.listed import Listed
 from nas.seeding import derive
 from nas.signature import bind, parameters
-from nas.strategies import STRATEGIES, AskTell, Task
+from nas.strategies import STRATEGIES, AskTell, OneShot, Task
 
 RARE = 0.02  # of a space: a table that has less of it is a list of members rather than a rule on draws
 
@@ -49,6 +50,7 @@ class Bench:
         cost: column of seconds that an evaluation takes on the simulated clock.
         seconds: on that clock, after which a search ends.
         workers: on that clock.
+        searches: how strategies with a supernet search, if any is measured.
     """
 
     table: Table
@@ -60,16 +62,25 @@ class Bench:
     cost: str | None = None
     seconds: float | None = None
     workers: int = 1
+    searches: Searches | None = None
 
     def arguments(self, strategy: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """The strategy's arguments, those of fidelity from the table where they are not given.
 
-        Raises Errors for wrong ones, ValueError for a strategy that evaluates nothing.
+        Raises Errors for wrong ones, ValueError for a strategy that needs data, or an objective.
         """
         found = STRATEGIES.resolve(strategy)
-        if isinstance(found, type) and not issubclass(found, AskTell):
+        if _one_shot(strategy):
+            if self.searches is None:
+                raise ValueError(
+                    f"strategy {strategy} trains a supernet, and the table scores what it finds: name the "
+                    "data with --data"
+                )
+            self.searches.config(strategy, given, seed=0)
+            return dict(given)
+        if not self.goals:
             raise ValueError(
-                f"strategy {strategy} trains a supernet and evaluates no architecture: no use for a table"
+                "--objective names the column that a strategy sees, as in --objective valid_accuracy"
             )
         known = parameters(found)
         own = {key: value for key, value in self._levels(known).items() if key in known}
@@ -88,6 +99,11 @@ class Bench:
 
     def run(self, strategy: str, arguments: Mapping[str, Any], *, seed: int) -> Curve:
         """One search. Raises ValueError if what it found has no score."""
+        if _one_shot(strategy):
+            assert self.searches is not None
+            return self.searches.run(
+                strategy, arguments, seed=seed, table=self.table, report=self.report.metric
+            )
         evaluate = Tabular(self.table, tuple(goal.metric for goal in self.goals), self.fidelities)
         executor = Simulated(evaluate, self._cost(evaluate), workers=self.workers)
         made = STRATEGIES.resolve(strategy)(**arguments)
@@ -159,15 +175,6 @@ class Bench:
         return tuple(-x if goal.smallest else x for goal, x in zip(self.goals, values, strict=True))
 
 
-@dataclass
-class Curve:
-    """One search: after each evaluation the score of the best so far, and the clock; the front at its end."""
-
-    values: list[float] = field(default_factory=list)
-    clock: list[float] = field(default_factory=list)
-    front: list[tuple[float, ...]] = field(default_factory=list)
-
-
 @dataclass(frozen=True)
 class Measured:
     """A strategy over all seeds. `seconds`: of this machine, all seeds together. `hypervolumes`: with several
@@ -194,6 +201,12 @@ class Measured:
     def std(self) -> float:
         return statistics.stdev(self.values) if len(self.curves) > 1 else 0.0
 
+    @property
+    def facts(self) -> dict[str, float]:
+        """The mean over seeds of what else was measured of all of them."""
+        every = [name for name in FACTS if all(name in curve.facts for curve in self.curves)]
+        return {name: statistics.fmean(curve.facts[name] for curve in self.curves) for name in every}
+
     def to_dict(self) -> dict[str, Any]:
         """The document of `nas bench --json`."""
         return {
@@ -208,6 +221,7 @@ class Measured:
             "best_possible": self.best_possible,
             "seconds": self.seconds,
             **self._volumes(),
+            **self.facts,
         }
 
     def _volumes(self) -> dict[str, Any]:
@@ -235,12 +249,13 @@ def bench(
     bound = on.arguments(strategy, arguments or {})
     keys = [derive(seed, "bench", number) % 2**31 for number in range(seeds)]
     began = time.perf_counter()
-    if workers == 1 or seeds == 1:
+    alone = 1 if _one_shot(strategy) else None  # a process each: the peak of its memory is that of a search
+    if (workers == 1 or seeds == 1) and not alone:
         with threadpool_limits(1):
             curves = [on.run(strategy, bound, seed=key) for key in keys]
     else:
         with ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=_start, initargs=(on,)
+            workers, get_context("spawn"), initializer=_start, initargs=(on,), max_tasks_per_child=alone
         ) as pool:
             jobs = [pool.submit(_run, strategy, bound, key) for key in keys]
             curves = [job.result() for job in jobs]
@@ -268,6 +283,11 @@ def _run(strategy: str, arguments: Mapping[str, Any], seed: int) -> Curve:
     return _bench.run(strategy, arguments, seed=seed)
 
 
+def _one_shot(strategy: str) -> bool:
+    found = STRATEGIES.resolve(strategy)
+    return isinstance(found, type) and issubclass(found, OneShot)
+
+
 def described(
     path: Path,
     *,
@@ -281,14 +301,15 @@ def described(
     cost: str | None = None,
     budget: str | None = None,
     workers: int = 1,
+    searches: tuple[Path, Sequence[Mapping[str, Any]]] | None = None,
 ) -> Bench:
     """A bench as text describes it.
 
     join: files of further columns. fidelities: ``EPOCHS=COLUMN`` each. budget: a time on the simulated
-    clock. Without `space` it is the first registered one that reads the table's literals. Raises
-    ValueError that says what is wrong.
+    clock. searches: folder and configuration of those with a supernet. Without `space` it is the first
+    registered one that reads the table's literals. Raises ValueError that says what is wrong.
     """
-    if not objectives:
+    if not objectives and not (searches and report):
         raise ValueError(
             "--objective names the column that a strategy sees, as in --objective valid_accuracy"
         )
@@ -320,7 +341,22 @@ def described(
         cost=cost,
         seconds=None if limits.hours is None else 3600 * limits.hours,
         workers=workers,
+        searches=searches and _searches(*searches, path, arch_column, join, scored, made),
     )
+
+
+def _searches(
+    folder: Path,
+    layers: Sequence[Mapping[str, Any]],
+    path: Path,
+    key: str,
+    join: Sequence[Path],
+    report: Goal,
+    made: SearchSpace,
+) -> Searches:
+    evaluator = {"name": "table", "path": str(path), "columns": [report.metric], "key": key}
+    evaluator["join"] = list(map(str, join))
+    return Searches(folder, [{"space": {"name": made.name}}, *layers], evaluator)
 
 
 def _check_costs(table: Table, column: str) -> None:

@@ -12,10 +12,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import Field
 
 from nas.budget import Budget
 from nas.constraints import RULES, limits, parted
@@ -26,6 +25,7 @@ from nas.registry import absolute, unknown
 from nas.search_space.address import split, structure, tuned, written
 from nas.search_space.joint import addressed, why_unsuitable
 from nas.search_space.space import SPACES
+from nas.settings import data_settings, ranking_settings, search_settings, settings
 from nas.signature import Errors, bind, parameters
 
 # The sections that name a thing, and the thing that is meant if they name none.
@@ -33,41 +33,10 @@ NAMED = {
     "space": "darts", "strategy": "darts", "data": "digits", "evaluator": "scratch", "executor": "local",
 }  # fmt: skip
 RECIPE_KEYS = ("summary", "source", "for", "data", "space", "network", "strategy", "budget", "train")
-SECTIONS = ("space", "network", "strategy", "data", "train", "evaluator", "executor", "search")
+SECTIONS = ("space", "network", "strategy", "data", "train", "evaluator", "executor", "search", "ranking")
 TOO_SMALL = "digits"  # data that have this recipe are too small for a hand-designed network's own
 FROM_DATA = ("classes", "input")  # arguments of spaces that follow from the data
 Layer = Mapping[str, Any]
-
-
-def settings(
-    controls: Annotated[int, Field(ge=0)] = 3,
-    seed: Annotated[int, Field(ge=0)] = 0,
-    device: str = "auto",
-    deterministic: bool = False,
-    threads: Annotated[int, Field(ge=0)] = 0,
-) -> None:
-    """The top-level keys that are no sections. threads: 0 means the number of cores."""
-
-
-def search_settings(
-    lag: Annotated[int, Field(ge=0)] | None = None,
-    order: Literal["number", "free"] = "number",
-    early_stop: Literal["median", "none"] = "none",
-    objective: tuple[str, ...] | str = (str(ACCURACY),),
-) -> None:
-    """The section ``search``: lag (None: workers - 1); order; early_stop: the rule for hopeless trials;
-    objective: of the evaluator's metrics, one or several, each perhaps with ``:min`` or ``:max``.
-    """
-
-
-def data_settings(
-    name: str = "digits",
-    root: str = "data",
-    limit: Annotated[int, Field(ge=1)] | None = None,
-    shrink: Annotated[int, Field(ge=1)] = 1,
-    valid: Annotated[float, Field(gt=0, lt=1)] = 0.5,
-) -> None:
-    """The section ``data``, but for `augment` and the source's own options."""
 
 
 def override(text: str) -> dict[str, Any]:
@@ -172,6 +141,7 @@ def resolve_search(layers: Sequence[Layer], *, foreign_data: bool = False) -> di
             **check.bind(executor, _section(given, "executor", {}, executor_name), "executor", skip=2),
         },
         "search": _search(check, given.get("search", {})),
+        **_ranking(check, strategy, strategy_name, given.get("ranking")),
         **_settings(check, given, base),
     }
     check.errors += [] if check.errors else why_unsuitable(space_name, resolved["train"], data["augment"])
@@ -230,6 +200,20 @@ def _search(check: _Check, given: Layer) -> dict[str, Any]:
     parts = objectives.split(",") if isinstance(objectives, str) else objectives
     goals = check.attempt(goals_from, parts or (str(ACCURACY),)) or ()
     return {**bound, "objective": [str(goal) for goal in goals]}
+
+
+def _ranking(check: _Check, strategy: Any, name: str, given: Layer | None) -> dict[str, Any]:
+    """The section ``ranking``, of a strategy with a supernet."""
+    from nas.strategies import OneShot
+
+    if isinstance(strategy, type) and issubclass(strategy, OneShot):
+        return {"ranking": check.bind(ranking_settings, given or {}, "ranking")}
+    if given is not None and strategy is not None:
+        check.errors.append(
+            f"ranking compares networks in a supernet with themselves alone, and strategy {name} has no "
+            "supernet: leave it out"
+        )
+    return {}
 
 
 def _recipe(check: _Check, base: Layer, given: Layer) -> dict[str, Any]:

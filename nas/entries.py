@@ -19,12 +19,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from nas.budget import Budget
-from nas.config import FROM_DATA, NAMED, merge, resolve_training, settings
+from nas.config import FROM_DATA, NAMED, merge, resolve_training
 from nas.data import defaults
 from nas.documents import read_yaml
 from nas.registry import unknown
 from nas.run import CONFIG
 from nas.search_space.joint import told
+from nas.settings import settings
 from nas.signature import Errors, bind, parameters
 from nas.subject import Subject, from_config, identify
 

@@ -9,33 +9,33 @@ recipe inside the run. Whatever was cut off is taken up from the ledger and the 
 from __future__ import annotations
 
 import gc
-import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nas import hand_designed
 from nas.augment import Augment
 from nas.budget import Budget
 from nas.constraints import constrained, parted
+from nas.controls import controls
 from nas.counting import Cost, cost
 from nas.data import Dataset
 from nas.data.batches import Examples
 from nas.evaluators import EVALUATORS, Objective
-from nas.execution import EXECUTORS, Executor, devices
+from nas.execution import EXECUTORS, Evaluator, Executor, devices
 from nas.front import RunFront
 from nas.goal import goals_of
+from nas.ranking import ranking
 from nas.recipe import Recipe
 from nas.result import document
 from nas.run import Run, RunFailed, environment
 from nas.search_space import Architecture, SearchSpace, space
-from nas.search_space.joint import with_choices
 from nas.seeding import derive, generator
 from nas.strategies import STRATEGIES, AskTell, OneShot, Report, Strategy, Task
-from nas.subject import Subject, from_config
-from nas.training import facts_of, same_data, settled, train_network
+from nas.subject import from_config
+from nas.training import facts_of, same_data, settled
+from nas.usage import Usage
 
 TIMELESS = ("kind", "step", "metrics", "tables", "replayed", "error", "epochs", "network", "accuracies")
 Config = dict[str, Any]
@@ -66,9 +66,10 @@ class Search:
     board: Any = None
 
     def __post_init__(self) -> None:
-        self.network_scale = {**self.config["network"], **_shape(self.data)}
+        self.shape = _shape(self.data)
         self.space: SearchSpace = searched_space(self.config, self.data)
-        self._sized = space(self.space.name, **self.network_scale)  # the space at the network's scale
+        scale = {**self.config["network"], **self.shape}
+        self._sized = space(self.space.name, **scale)  # the space at the network's scale
         self.strategy = _strategy(self.config)
         self.budget = Budget.parse(self.config["budget"])
         self.seed: int = self.config["seed"]
@@ -77,12 +78,13 @@ class Search:
             self.goals, lambda event: self._described(self.space.parse(event["literal"]), event["metrics"])
         )
         self.latest: Architecture | None = None
+        self.usage = Usage(self.run.folder, self.config["device"])
 
     # --- the search itself ----------------------------------------------------------------------------------
 
     def search(self) -> Architecture:
         """Pull reports until the budget is spent; the best architecture."""
-        executor = self._executor() if isinstance(self.strategy, AskTell) else None
+        executor = self.executor() if isinstance(self.strategy, AskTell) else None
         task = self._task(executor)
         gc.disable()  # it would look again and again at the many objects of a long ledger
         try:
@@ -97,6 +99,8 @@ class Search:
         try:
             if not self.spent():
                 self._pull(self.strategy.reports(task))
+            elif isinstance(self.strategy, OneShot):
+                self.strategy.begin(task)
         finally:
             if executor is not None:
                 executor.close()
@@ -160,6 +164,7 @@ class Search:
         event = self.run.log(report.kind, **content, **({"replayed": True} if report.replayed else {}))
         if isinstance(self.strategy, OneShot):
             self.run.save(self.strategy.state())
+            self.usage.epoch(trained="train_loss" in report.metrics)
             self._save_best(architecture, report.metrics)
         elif report.kind == "trial":
             if self._is_best(report.step):
@@ -187,20 +192,15 @@ class Search:
     @cached_property
     def _examples(self) -> Examples:
         assert self.data is not None
-        held = self.data.split(self.config["data"]["valid"], seed=derive(self.seed, "split"))
-        augment = Augment(**self.config["data"]["augment"])
-        return Examples(held.train, held.valid, self.data.mean, self.data.std, augment)
+        return _examples(self.config, self.data)
 
-    def _executor(self) -> Executor:
+    def executor(self) -> Executor:
+        """What evaluates architectures."""
         settings = dict(self.config["executor"])
         make = EXECUTORS.resolve(settings.pop("name"))
         if self.objective is not None:
             return make(Objective(self.objective, self.goals[0].metric), self.seed, **settings)
-        chosen = dict(self.config["evaluator"])
-        evaluator = EVALUATORS.resolve(chosen.pop("name"))
-        recipe = Recipe(**self.config["train"])
-        evaluate = evaluator(self.space, self._examples, recipe, self.config["device"], **chosen)
-        return make(evaluate, self.seed, **settings)
+        return make(_evaluator(self.config, self.space, self._examples), self.seed, **settings)
 
     def _task(self, executor: Executor | None) -> Task:
         return Task(
@@ -215,8 +215,12 @@ class Search:
             device=self.config["device"],
             examples=None if self.data is None else self._examples,
             executor=executor,
-            tick=self.watcher.tick,
+            tick=self._tick,
         )
+
+    def _tick(self, done: int, total: int) -> None:
+        self.usage.tick()
+        self.watcher.tick(done, total)
 
     # --- after the search -----------------------------------------------------------------------------------
 
@@ -240,88 +244,31 @@ class Search:
         told = (e for e in self.run.events() if e["kind"] == "trial")
         return dict(next(event["metrics"] for event in told if self._is_best(event["step"])))
 
-    def controls(self, best: Architecture) -> dict[str, dict[str, float]]:
-        """Train the found network and its opponents under one recipe; mean and deviation of each group."""
-        scores: dict[str, list[float]] = {}
-        opponents = self._opponents(best)
-        self.watcher.stage("controls", len(opponents))
-        done = {event["name"]: event for event in self.run.events() if event["kind"] == "control"}
-        for name, group, subject, seed in opponents:
-            event = done.get(name)
-            if event is None:
-                event = self._train_control(name, group, subject, seed)
-                self.tell(event)
-            scores.setdefault(group, []).append(event["metrics"]["test_accuracy"])
-        return {
-            group: {
-                "mean": statistics.fmean(values),
-                "std": statistics.stdev(values) if len(values) > 1 else 0.0,
-                "n": len(values),
-            }
-            for group, values in scores.items()
-        }
-
-    def _opponents(self, best: Architecture) -> list[tuple[str, str, Subject, int]]:
-        """(name, group, network, seed): in rounds, so that an early look shows something of each group."""
-        assert self.data is not None
-        n = self.config["controls"]
-        found = Subject("found", best)
-        rng, others = generator(self.seed, "controls"), {best.digest: best}
-        for _ in range(100 * (n + 1)):  # a small space may have fewer
-            if len(others) > n:
-                break
-            sampled = self.space.sample(rng)
-            others.setdefault(sampled.digest, sampled)
-        randoms = list(others.values())[1:]
-        figures, shape = self.figures(best), _shape(self.data)
-        label, arguments = hand_designed.like(figures.params, figures.macs, **shape)
-        designed = Subject(label, arguments=arguments)
-        listed: list[tuple[str, str, Subject, int]] = []
-        for i in range(n):
-            listed.append((f"found-{i}", "found", found, i))
-            if i < len(randoms):
-                listed.append((f"random-{i}", "random", Subject("random", randoms[i]), i))
-            listed.append((f"{label}-{i}", label, designed, i))
-        return listed
-
-    def _train_control(self, name: str, group: str, subject: Subject, seed: int) -> dict[str, Any]:
-        shared = {
-            key: self.config[key] for key in ("recipe", "data", "train", "device", "deterministic", "threads")
-        }
-        scale = {} if subject.architecture is None else dict(self.config["network"])
-        chosen = subject.architecture.recipe if subject.architecture else {}
-        config = with_choices({"command": "train", "what": subject.to_config(), **shared}, chosen)
-        config["network"] = scale
-        config["seed"] = derive(self.seed, "control", seed) % 2**31
-        folder = self.run.folder / "controls" / name
-        train = self.config["train"]
-        self.watcher.stage(f"training {name}", None if train.get("seconds") else train["epochs"])
-        result = train_network(
-            folder, config, data=self.data, tick=self.watcher.tick, seen=self.watcher.event
-        )
-        literal = {"literal": subject.architecture.literal} if subject.architecture else {}
-        return self.run.log(
-            "control",
-            name=name,
-            group=group,
-            **literal,
-            **({"recipe": dict(chosen)} if chosen else {}),
-            params=result["params"],
-            macs=result["macs"],
-            metrics={"test_accuracy": result["accuracy"], "test_loss": result["loss"]},
-        )
-
 
 def begin(config: Config, folder: Path, *, data: Dataset | None = None) -> Run:
     """Make a run's folder: its configuration and what its result may depend on beside that.
 
-    Raises ValueError, before anything is made, if the networks cannot be built for these data.
+    Raises ValueError, before anything is made, if the networks cannot be built or evaluated for these data.
     """
     if config["command"] == "search":
         _check_scales(config, data)
+        if data is not None:  # a table may be of another space
+            _evaluator(config, searched_space(config, data), _examples(config, data))
     elif data is not None:
         from_config(config["what"]).cost(**config["network"], **_shape(data))
     return Run.create(folder, config, environment(**facts_of(config, data)))
+
+
+def _examples(config: Config, data: Dataset) -> Examples:
+    """The data of a search, in two parts."""
+    held = data.split(config["data"]["valid"], seed=derive(config["seed"], "split"))
+    return Examples(held.train, held.valid, data.mean, data.std, Augment(**config["data"]["augment"]))
+
+
+def _evaluator(config: Config, made: SearchSpace, examples: Examples) -> Evaluator:
+    section = dict(config["evaluator"])
+    build = EVALUATORS.resolve(section.pop("name"))
+    return build(made, examples, Recipe(**config["train"]), config["device"], **section)
 
 
 def _strategy(config: Config) -> Strategy:
@@ -384,8 +331,10 @@ def proceed(
             own = "every proposal was known" if known else "the search had collapsed" if ended else None
             reason = search.spent() or own or config["budget"]
             search.select(best)
+            if isinstance(search.strategy, OneShot):
+                ranking(search)
             wanted = config["controls"] and data is not None and objective is None
-            groups = search.controls(best) if wanted else {}
+            groups = controls(search, best) if wanted else {}
             final = run.log("done", reason=reason, metrics=search.metrics_of(best), controls=groups)
             search.tell(final)
         finally:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nas.execution import devices
 from nas.front import RunFront
 from nas.run import Run
 from nas.search_space import SearchSpace
+from nas.usage import usage
 
 
 def document(run: Run, final: Mapping[str, Any], *, space: SearchSpace, front: RunFront) -> dict[str, Any]:
@@ -31,11 +32,19 @@ def document(run: Run, final: Mapping[str, Any], *, space: SearchSpace, front: R
         "macs": selected["macs"],
         "metrics": final["metrics"],
         "controls": final["controls"],
+        **_ranking(events),
         "cost": {
             "seconds": final["seconds"],
             "gpu_hours": gpu_seconds / 3600,
             "trials": trials,
             "replays": sum(1 for event in events if event["kind"] == "trial" and event.get("replayed")),
+            **usage(run.folder),
         },
         **front.to_dict(),
     }
+
+
+def _ranking(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How the supernet of the search ranks networks, if it was measured."""
+    found = [event for event in events if event["kind"] == "ranking"]
+    return {"ranking": {"word": found[-1]["word"], **found[-1]["metrics"]}} if found else {}

@@ -56,6 +56,9 @@ def command(
     budget: Budget = None,
     workers: Workers = 1,
     jobs: Jobs = None,
+    data: o.DataName = None,
+    data_dir: o.DataDir = None,
+    device: o.Device = None,
     out: Out = None,
     config: o.Config = None,
     set_: o.Set = None,
@@ -66,13 +69,20 @@ def command(
 ) -> None:
     from nas.bench import bench, described
     from nas.config import cores
+    from nas.run import new_folder
 
+    allowed = ("strategy",) if data is None else ("strategy", "space", "data", "ranking")
+    given = o.sections(config, set_, *allowed)
+    shared = given.pop("strategy")
+    folder = out or (new_folder("bench") if data or len(strategy) > 1 else None)
+    searches = None
+    if data is not None and folder is not None:
+        searches = (folder, [*o.layers(None, None, data=data, data_dir=data_dir, device=device), given])
     on = described(
         table, space=space, arch_column=arch_column, join=join or (), objectives=objective or (),
         report=report, trials=trials, fidelities=fidelity or (), cost=cost_column, budget=budget,
-        workers=workers,
+        workers=workers, searches=searches,
     )  # fmt: skip
-    shared = o.sections(config, set_, "strategy")["strategy"]
     entries = [_entry(each, shared) for each in strategy]
     for name, arguments in entries:
         on.arguments(name, arguments)
@@ -89,11 +99,9 @@ def command(
             say(f"{measured.name}: {told}, {measured.seconds:.1f} s")
     documents: list[dict[str, Any]] = [measured.to_dict() for measured in found]
     lines = [f"{each.name} {each.mean:.4f} +- {each.std:.4f}" for each in found]
-    if len(found) > 1 or out is not None:
+    if folder is not None:
         from nas.report.bench import write
-        from nas.run import new_folder
 
-        folder = out or new_folder("bench")
         text = write(folder, on, found)
         if not quiet:
             say(f"\n{text}\n{folder}/table.md, {folder}/curves.png, {folder}/bench.json")

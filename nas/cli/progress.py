@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from nas.cli.errors import stop_if_interrupted
+from nas.correlation import SHARED, told
 from nas.goal import Goal
 from nas.loop import Watcher
+from nas.report.ranking import alone
 
 SHOWN = {  # in a line of progress: metric -> label, factor, unit
     "train_loss": ("loss", 1, ""),
@@ -62,6 +64,8 @@ class Show(Watcher):
             self.console.print(
                 f"\ntraining {total} networks under one recipe: found, random and hand-designed ones"
             )
+        if text == "ranking":
+            self.console.print(f"\nranking: {total} random networks, each alone and in the supernet")
         if self.bar is not None:
             if self._task is not None:
                 self.bar.remove_task(self._task)
@@ -75,19 +79,31 @@ class Show(Watcher):
     def event(self, event: Mapping[str, Any]) -> None:
         stop_if_interrupted()
         kind = event["kind"]
-        if kind in ("epoch", "trial"):
+        if kind in ("epoch", "trial", "ranked"):
             self.done += 1
             if self.bar is not None and self._task is not None:
                 self.bar.update(self._task, completed=self.done)
             if kind == "trial" or self.name == "search" or self.name.startswith("train "):
                 self.console.print(self._line(event))
+            elif kind == "ranked":
+                self.console.print(f"  {self.done} of {self.total}: {self._pair(event)}")
         elif kind == "selected":
             self.console.print(f"\nfound {event['literal']}")
+        elif kind == "ranking":
+            self.console.print(told(event))
         elif kind == "control":
             score = 100 * event["metrics"]["test_accuracy"]
             self.console.print(
                 f"  {event['name']:<20} {_millions(event['params']):>7} parameters  test {score:.2f} %"
             )
+
+    def _pair(self, event: Mapping[str, Any]) -> str:
+        """What a random network reaches in the supernet and alone."""
+        if "error" in event:
+            return str(event["error"])
+        metric, metrics = alone(event), event["metrics"]
+        own = f"{metric.replace('_', ' ')} {_figure(metric, metrics[metric])}"
+        return f"{100 * metrics[SHARED]:.1f} % in the supernet, alone {own}"
 
     def _line(self, event: Mapping[str, Any]) -> str:
         metrics = event.get("metrics", {})

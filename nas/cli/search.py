@@ -104,7 +104,13 @@ def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
             show.console.print(f"{result['cost']['replays']} proposals were known networks and cost nothing")
         if "front" in result:
             show.console.print(f"{len(result['front'])} networks on the front: {run.folder / FRONT}")
-        show.console.print(f"{result['params']:,} parameters, {result['macs']:,} multiply-adds; {spent}")
+        told = [f"{result['params']:,} parameters, {result['macs']:,} multiply-adds", spent]
+        if "steps" in result["cost"]:
+            told.append(
+                f"{1000 * result['cost']['step_seconds']:.0f} ms a step of the supernet, "
+                f"peak memory {result['cost']['peak_memory'] / 2**20:,.0f} MiB"
+            )
+        show.console.print("; ".join(told))
     if not quiet:
         say(f"next: nas report {run.folder} | nas export {run.folder} | tensorboard --logdir {run.folder}")
     o.answer(result, f"{result['space']}:{result['best']}", as_json=as_json)

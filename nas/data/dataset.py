@@ -200,7 +200,8 @@ def _box(images: Images, factor: int) -> Images:
     n, channels, height, width = images.shape
     squares = images.reshape(n, channels, height // factor, factor, width // factor, factor)
     total = squares.sum(axis=(3, 5), dtype=np.uint32)
-    return ((2 * total + factor**2) // (2 * factor**2)).astype(np.uint8)
+    means: Images = ((2 * total + factor**2) // (2 * factor**2)).astype(np.uint8)
+    return means
 
 
 def divide(split: Split, indices: Indices) -> tuple[Split, Split]:

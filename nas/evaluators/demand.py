@@ -18,6 +18,9 @@ def demand(config: dict[str, Any]) -> None:
     Raises ValueError for a goal that it does not measure, and for goals of a strategy that evaluates nothing.
     """
     goals, strategy, evaluator = goals_of(config), config["strategy"]["name"], config["evaluator"]
+    measured = EVALUATORS.facts(evaluator["name"]).get("metrics")
+    if measured is not None:
+        measured = (*measured, *map(label, evaluator.get("proxies", ())), *evaluator.get("columns", ()))
     found = STRATEGIES.resolve(strategy)
     if isinstance(found, type) and issubclass(found, OneShot):
         other = next((goal for goal in goals if goal != ACCURACY), None)
@@ -28,10 +31,13 @@ def demand(config: dict[str, Any]) -> None:
             )
         if config["search"]["early_stop"] != "none":
             raise ValueError(f"strategy {strategy} has no trials to stop: leave search.early_stop out")
+        ranking = config["ranking"]
+        if ranking["networks"] and measured is not None and ranking["metric"] not in measured:
+            raise ValueError(
+                f"ranking.metric: {unknown('metric', ranking['metric'], measured)} of the evaluator "
+                f"{evaluator['name']}"
+            )
         return
-    measured = EVALUATORS.facts(evaluator["name"]).get("metrics")
-    if measured is not None:
-        measured = (*measured, *map(label, evaluator.get("proxies", ())))
     for goal in goals:
         if measured is not None and goal.metric not in measured:
             raise ValueError(

@@ -12,8 +12,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import AfterValidator, Field
+
+from nas.data.batches import Examples
+from nas.evaluators.scratch import EVALUATORS
 from nas.execution import Result, Trial
+from nas.recipe import Recipe
 from nas.registry import unknown
 from nas.search_space import Architecture, SearchSpace
 
@@ -156,6 +162,38 @@ def _number(text: str, path: Path, line: int) -> float:
     if math.isinf(number):
         raise ValueError(f"{path}, line {line}: {text!r} is no number")
     return number
+
+
+def _there(path: Path) -> str:
+    """The path made whole. Raises ValueError if no file is there."""
+    whole = path.expanduser().absolute()
+    if not whole.is_file():
+        raise ValueError("no file is there")
+    return str(whole)
+
+
+@EVALUATORS.register("table", metrics=())
+def table(
+    space: SearchSpace,
+    examples: Examples,
+    recipe: Recipe,
+    device: str = "cpu",
+    *,
+    path: Annotated[Path, AfterValidator(_there)],
+    columns: Annotated[tuple[str, ...], Field(min_length=1)] = ("valid_accuracy",),
+    key: str = "arch",
+    join: tuple[Annotated[Path, AfterValidator(_there)], ...] = (),
+) -> Tabular:
+    """Looks results up in a CSV file of known ones; nothing is trained
+
+    Args:
+        path: of the file, compressed (.csv.gz) or not.
+        columns: the metrics of a result.
+        key: the column of the architectures.
+        join: files of further columns.
+    """
+    found = Table.read(Path(path), columns=columns, key=key, join=tuple(map(Path, join)))
+    return Tabular(found.of(space), columns)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -20,6 +20,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from nas.bench import Bench, Measured
+
+
+HEADS = {  # of what is measured of searches with a supernet, means over the seeds
+    "kendall": "Kendall's tau",
+    "spearman": "Spearman's rho",
+    "search_seconds": "seconds a search",
+    "step_seconds": "ms a step",
+    "peak_memory": "peak MiB",
+}
+FACTS: Mapping[str, Callable[[float], str]] = {
+    "kendall": "{:.3f}".format,
+    "spearman": "{:.3f}".format,
+    "search_seconds": "{:.0f}".format,
+    "step_seconds": lambda seconds: f"{1000 * seconds:.1f}",
+    "peak_memory": lambda count: f"{count / 2**20:.0f}",
+}
 
 
 def write(folder: Path, on: Bench, found: Sequence[Measured]) -> str:
@@ -37,6 +53,7 @@ def write(folder: Path, on: Bench, found: Sequence[Measured]) -> str:
 def rows(on: Bench, found: Sequence[Measured]) -> str:
     """A line a strategy: mean, deviation, standard error, quartiles."""
     listed = []
+    shown = {name: head for name, head in HEADS.items() if any(name in each.facts for each in found)}
     for each in found:
         values = sorted(each.values)
         n = len(values)
@@ -44,10 +61,12 @@ def rows(on: Bench, found: Sequence[Measured]) -> str:
         quartiles = [f"{values[n * part // 4]:.2f}" for part in (1, 2, 3)]
         figures = [f"{number:.3f}" for number in (each.mean, each.std, error)]
         volumes = [_with_error(each.hypervolumes)] if each.hypervolumes else []
-        listed.append([each.name, *figures, *quartiles, *volumes, f"{each.seconds:.1f}"])
+        facts = [FACTS[name](each.facts[name]) if name in each.facts else "" for name in shown]
+        listed.append([each.name, *figures, *quartiles, *volumes, *facts, f"{each.seconds:.1f}"])
     heads = ["strategy", f"mean {on.report.metric}", "std", "std error", "25 %", "median", "75 %", "seconds"]
     if len(on.goals) > 1:
         heads.insert(-1, "hypervolume (std error)")
+    heads[-1:-1] = shown.values()
     return table_of(heads, listed)
 
 
@@ -62,16 +81,16 @@ def picture(on: Bench, found: Sequence[Measured]) -> Figure:
 
     drawn = Figure(figsize=(8.0, 4.6), layout="constrained", facecolor="white")
     axes = drawn.add_subplot()
-    for place, each in enumerate(found):
-        colour, style = look(place)
-        steps, columns = _columns(on, each)
+    for number, each in enumerate(found):
+        colour, style = look(number)
+        places, columns = _columns(on, each)
         means = [fmean(column) for column in columns]
         spread = [_deviation(column) for column in columns]
-        axes.plot(steps, means, style, color=colour, linewidth=1.5, label=each.name)
+        axes.plot(places, means, style, color=colour, linewidth=1.5, label=each.name)
         for width, alpha in ((1.0, 0.08), (1 / math.sqrt(len(each.curves)), 0.25)):
             low = [mean - width * part for mean, part in zip(means, spread, strict=True)]
             high = [mean + width * part for mean, part in zip(means, spread, strict=True)]
-            axes.fill_between(steps, low, high, color=colour, alpha=alpha, linewidth=0)
+            axes.fill_between(places, low, high, color=colour, alpha=alpha, linewidth=0)
     best = found[0].best_possible
     axes.axhline(best, color="#4d4d4d", linewidth=0.8, linestyle=(0, (1, 3)))
     axes.annotate(
@@ -83,8 +102,10 @@ def picture(on: Bench, found: Sequence[Measured]) -> Figure:
     worst, top = (max, min) if on.report.smallest else (min, max)
     if starts and worst(starts) != best:  # the first evaluations are far off
         axes.set_ylim(*sorted((worst([*starts, *ends]), top([*ends, best]) + 0.08 * (best - worst(starts)))))
-    axes.set_xlabel("evaluations" if on.cost is None else f"seconds on the simulated clock ({on.cost})")
-    axes.set_ylabel(f"{on.report.metric} of the best by {on.goals[0].metric}")
+    steps = "evaluations" if on.searches is None else "evaluations, or epochs of a supernet"
+    axes.set_xlabel(steps if on.cost is None else f"seconds on the simulated clock ({on.cost})")
+    by = f" by {on.goals[0].metric}" if on.goals else ""
+    axes.set_ylabel(f"{on.report.metric} of the best{by}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
     return drawn

@@ -16,6 +16,7 @@ from nas.report.comparison import Event
 from nas.run import BEST, CONFIG, ENVIRONMENT, check_run, events
 from nas.search_space.architecture import Architecture
 from nas.search_space.space import SearchSpace, space
+from nas.usage import usage
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Record:
     environment: Mapping[str, Any]
     best: Mapping[str, Any]
     events: Sequence[Event]
+    usage: Mapping[str, Any]
 
     def of(self, *kinds: str) -> list[Event]:
         """The events of these kinds."""
@@ -85,15 +87,17 @@ class Record:
             return None
 
     def phases(self) -> dict[str, float]:
-        """Seconds spent in search, selection and training, as far as the run went."""
+        """Seconds spent in search, selection, ranking and training, as far as the run went."""
         if not self.searched:
             return {"training": self.seconds}
         looked = max((_seconds(e) for e in self.of("epoch", "start", "trial")), default=0.0)
         selected = max((_seconds(e) for e in self.of("selected")), default=looked)
+        ranked = max((_seconds(e) for e in self.of("ranked", "ranking")), default=selected)
         return {
             "search": looked,
             "selection": selected - looked,
-            "training": max(0.0, self.seconds - selected),
+            **({"ranking": ranked - selected} if ranked > selected else {}),
+            "training": max(0.0, self.seconds - ranked),
         }
 
     @property
@@ -113,6 +117,7 @@ def record(folder: Path) -> Record:
         environment=json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {},
         best=read_yaml(best) if best.is_file() else {},
         events=list(events(folder)),
+        usage=usage(folder),
     )
 
 

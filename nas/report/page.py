@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nas.report import front, ranking
 from nas.report.checklist import checklist, own_settings
 from nas.report.comparison import HEADINGS, Row, cells_of, comparison, percent, quantity, verdict
 from nas.report.curves import curves
 from nas.report.draw import figure
-from nas.report.front import section
 from nas.report.ledger import Record, record
 from nas.report.markdown import duration, environment, onwards, picture, table_of
 from nas.report.networks_page import networks_page
@@ -44,7 +44,8 @@ def _search(run: Record, rows: Sequence[Row]) -> list[str]:
         _state(run),
         _collapse(run),
         _compared(run, rows),
-        section(run),
+        front.section(run),
+        ranking.section(run),
         _cost(run),
         _network(run),
         _curves(run),
@@ -206,6 +207,11 @@ def _cost(run: Record) -> str:
         if trials
         else ""
     )
+    if run.usage:
+        told += (
+            f"\n\nA step of the supernet took {1000 * run.usage['step_seconds']:.1f} ms "
+            f"(mean of {run.usage['steps']:,}); peak memory {run.usage['peak_memory'] / 2**20:,.0f} MiB."
+        )
     return f"## Cost\n\n{table_of(('phase', 'seconds', 'time'), lines)}{told}"
 
 

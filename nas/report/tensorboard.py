@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nas.correlation import told
 from nas.front import LedgerFront
 from nas.goal import goals_of
+from nas.report import ranking
 from nas.report.cell import decision_groups
 from nas.report.comparison import HEADINGS, Event, cells_of, comparison, verdict
 from nas.report.draw import figure
@@ -49,6 +51,7 @@ class Board:
         self._pictured = 0  # trials that the last picture of the front shows
         self._controls: list[Event] = []
         self._compared: list[Event] = []
+        self._ranked: list[Event] = []
         self._final: dict[str, float] = {}
         self._step = 0
         self._before = 0.0  # the run's clock at the last event that was no control
@@ -59,11 +62,12 @@ class Board:
         kinds = {
             "epoch": self._epoch, "trial": self._trial, "selected": self._selected, "control": self._control,
             "start": self._compared.append, "network": self._network, "done": self._done,
+            "ranked": self._ranked.append, "ranking": self._ranking,
         }  # fmt: skip
         show = kinds.get(event["kind"])
         if show is not None:
             show(event)
-        if event["kind"] != "control":
+        if event["kind"] != "control":  # their seconds are counted from here
             self._before = float(event.get("seconds", self._before))
 
     def close(self) -> None:
@@ -132,6 +136,14 @@ class Board:
             self._draw_front(event)
         self._scalars({f"selected/{name}": value for name, value in found.items()}, event)
         self._cell(event)
+
+    def _ranking(self, event: Event) -> None:
+        found = {f"ranking/{name}": value for name, value in numbers(event).items()}
+        self._scalars(found, event)
+        self._final.update(found)
+        self.writer.add_text("ranking", told(event), self._step, walltime=event["time"])
+        if event["word"] is not None:
+            self._image("ranking", pixels(ranking.picture(self._ranked), dpi=PLOT_DPI), event)
 
     def _control(self, event: Event) -> None:
         self._controls.append(event)

@@ -146,12 +146,16 @@ class OneShot(Strategy):
     def resume(self, task: Task, past: Iterable[Report], state: dict[str, Any] | None) -> None:
         self._saved = state
 
-    def reports(self, task: Task) -> Iterator[Report]:
+    def begin(self, task: Task) -> None:
+        """Build everything, as it was when the search was cut off."""
         self.horizon = task.epochs if task.epochs is not None else self.epochs
         self.prepare(task)
         if self._saved is not None:
             self.load(self._saved)
             self.epoch = self._saved["epoch"]
+
+    def reports(self, task: Task) -> Iterator[Report]:
+        self.begin(task)
         while self.epoch < self.horizon and self.ended is None:
             metrics = self.train_epoch(self.epoch)
             self.epoch += 1

@@ -1,0 +1,111 @@
+"""Searches: strategies with a supernet, measured on a table. Each search is a run; what it found is looked
+up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nas.config import resolve_search
+from nas.documents import read_yaml
+from nas.evaluators.table import Table
+from nas.registry import label
+from nas.run import CONFIG, Run
+
+Config = dict[str, Any]
+FACTS = (
+    "kendall",
+    "kendall_low",
+    "kendall_high",
+    "spearman",
+    "search_seconds",
+    "step_seconds",
+    "peak_memory",
+)
+
+
+@dataclass
+class Curve:
+    """One search: after each evaluation (or epoch of a supernet) the score of the best so far, and the clock;
+    the front at its end. `facts`: what else was measured of it, some of `FACTS`.
+    """
+
+    values: list[float] = field(default_factory=list)
+    clock: list[float] = field(default_factory=list)
+    front: list[tuple[float, ...]] = field(default_factory=list)
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Searches:
+    """How they search.
+
+    Args:
+        folder: where the runs are; one that was cut off goes on, a finished one is read.
+        layers: configuration, of data, space and strategy.
+        evaluator: the section of that name: the table, with which the supernet's ranking is compared.
+    """
+
+    folder: Path
+    layers: Sequence[Mapping[str, Any]]
+    evaluator: Mapping[str, Any]
+
+    def config(self, strategy: str, arguments: Mapping[str, Any], *, seed: int) -> Config:
+        """Of one search. Raises Errors for wrong keys and values."""
+        from nas.train import available
+
+        own = {
+            "strategy": {"name": strategy, **arguments},
+            "evaluator": self.evaluator,
+            "ranking": {"metric": self.evaluator["columns"][0]},
+            "controls": 0,
+            "seed": seed,
+        }
+        found = resolve_search([*self.layers, own])
+        found["device"] = available(found["device"])
+        return found
+
+    def run(
+        self, strategy: str, arguments: Mapping[str, Any], *, seed: int, table: Table, report: str
+    ) -> Curve:
+        """Search, or read what was searched. Raises ValueError if the folder holds another search."""
+        from nas.loop import begin, proceed
+        from nas.report.ledger import record
+        from nas.training import load_data
+
+        config = self.config(strategy, arguments, seed=seed)
+        data = load_data(config)
+        folder = self.folder / self.named(strategy, arguments, seed=seed)
+        if (folder / CONFIG).exists():
+            if read_yaml(folder / CONFIG) != _as_read(config):
+                raise ValueError(f"{folder} holds a search with other settings: name another --out")
+            opened = Run.open(folder)
+        else:
+            opened = begin(config, folder, data=data)
+        with opened as run:
+            result = proceed(run, data=data)
+        read = record(folder)
+        known = {**result.get("ranking", {}), **result["cost"], "search_seconds": read.phases()["search"]}
+        return Curve(
+            [table.value(event["literal"], report) for event in read.epochs],
+            [event["seconds"] for event in read.epochs],
+            facts={name: known[name] for name in FACTS if name in known},
+        )
+
+    def named(self, strategy: str, arguments: Mapping[str, Any], *, seed: int) -> str:
+        """The folder of a search: strategy, arguments and seed."""
+        told = "-".join(f"{key}={value}" for key, value in arguments.items())
+        return re.sub(r"[^\w.=-]+", "_", "-".join(filter(None, (label(strategy), told, str(seed)))))
+
+
+def _as_read(config: Config) -> Any:
+    """A configuration as a file gives it back."""
+    import yaml
+
+    from nas.run import dump
+
+    return yaml.safe_load(dump(config))
