@@ -14,27 +14,46 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from threadpoolctl import threadpool_limits
 
-from nas.bench_searches import FACTS, Curve, Searches
-from nas.budget import Budget
 from nas.evaluators.table import Table, Tabular
 from nas.execution import Trial
 from nas.execution.simulated import Simulated
-from nas.goal import Goal, goals_from
+from nas.goal import Goal
 from nas.pareto import hypervolume, nondominated
-from nas.registry import absolute, label
-from nas.search_space import SPACES, SearchSpace
-from nas.search_space import space as space_at
-from nas.search_space.listed import Listed
+from nas.registry import label
+from nas.search_space import SearchSpace
 from nas.seeding import derive
 from nas.signature import bind, parameters
 from nas.strategies import STRATEGIES, AskTell, OneShot, Task
 
-RARE = 0.02  # of a space: a table that has less of it is a list of members rather than a rule on draws
+FACTS = ("kendall", "spearman", "search_seconds", "step_seconds", "peak_memory")
+
+
+@dataclass
+class Curve:
+    """One search: after each evaluation (or epoch of a supernet) the score of the best so far, and the clock;
+    the front at its end. `facts`: what else was measured of it, some of `FACTS`.
+    """
+
+    values: list[float] = field(default_factory=list)
+    clock: list[float] = field(default_factory=list)
+    front: list[tuple[float, ...]] = field(default_factory=list)
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+class Searching(Protocol):
+    """How strategies with a supernet search: with data. What they find is looked up in the table."""
+
+    def check(self, strategy: str, arguments: Mapping[str, Any]) -> None:
+        """Raises Errors for wrong arguments."""
+
+    def run(
+        self, strategy: str, arguments: Mapping[str, Any], *, seed: int, table: Table, report: str
+    ) -> Curve:
+        """One search."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +81,7 @@ class Bench:
     cost: str | None = None
     seconds: float | None = None
     workers: int = 1
-    searches: Searches | None = None
+    searches: Searching | None = None
 
     def arguments(self, strategy: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """The strategy's arguments, those of fidelity from the table where they are not given.
@@ -76,7 +95,7 @@ class Bench:
                     f"strategy {strategy} trains a supernet, and the table scores what it finds: name the "
                     "data with --data"
                 )
-            self.searches.config(strategy, given, seed=0)
+            self.searches.check(strategy, given)
             return dict(given)
         if not self.goals:
             raise ValueError(
@@ -286,110 +305,3 @@ def _run(strategy: str, arguments: Mapping[str, Any], seed: int) -> Curve:
 def _one_shot(strategy: str) -> bool:
     found = STRATEGIES.resolve(strategy)
     return isinstance(found, type) and issubclass(found, OneShot)
-
-
-def described(
-    path: Path,
-    *,
-    space: str | None = None,
-    arch_column: str = "arch",
-    join: Sequence[Path] = (),
-    objectives: Sequence[str] = (),
-    report: str | None = None,
-    trials: int | None = None,
-    fidelities: Sequence[str] = (),
-    cost: str | None = None,
-    budget: str | None = None,
-    workers: int = 1,
-    searches: tuple[Path, Sequence[Mapping[str, Any]]] | None = None,
-) -> Bench:
-    """A bench as text describes it.
-
-    join: files of further columns. fidelities: ``EPOCHS=COLUMN`` each. budget: a time on the simulated
-    clock. searches: folder and configuration of those with a supernet. Without `space` it is the first
-    registered one that reads the table's literals. Raises ValueError that says what is wrong.
-    """
-    if not objectives and not (searches and report):
-        raise ValueError(
-            "--objective names the column that a strategy sees, as in --objective valid_accuracy"
-        )
-    goals = goals_from(objectives)
-    scored = Goal.parse(report) if report else goals[0]
-    levels = dict(map(_level, fidelities))
-    if len(levels) < len(fidelities):
-        raise ValueError(
-            f"--fidelity names one column for each number of epochs, got {', '.join(fidelities)}"
-        )
-    columns = [*(goal.metric for goal in goals), scored.metric, *levels.values(), *([cost] if cost else [])]
-    limits = Budget.parse(budget) if budget else Budget()
-    if limits.hours is not None and cost is None:
-        raise ValueError(f"a budget of time, {budget}, needs --cost-column: the seconds of an evaluation")
-    if limits.epochs is not None or limits.device_hours is not None:
-        raise ValueError(f"--budget takes trials and a time, as in 100trials,12000s, not {budget}")
-    table = Table.read(path, columns=columns, key=arch_column, join=join)
-    if cost is not None:
-        _check_costs(table, cost)
-    made = _space(table, space)
-    table = table.of(made)
-    return Bench(
-        table,
-        _covered(made, table),
-        goals,
-        scored,
-        trials=trials or limits.trials or (None if limits.hours is not None else 100),
-        fidelities=levels,
-        cost=cost,
-        seconds=None if limits.hours is None else 3600 * limits.hours,
-        workers=workers,
-        searches=searches and _searches(*searches, path, arch_column, join, scored, made),
-    )
-
-
-def _searches(
-    folder: Path,
-    layers: Sequence[Mapping[str, Any]],
-    path: Path,
-    key: str,
-    join: Sequence[Path],
-    report: Goal,
-    made: SearchSpace,
-) -> Searches:
-    evaluator = {"name": "table", "path": str(path), "columns": [report.metric], "key": key}
-    evaluator["join"] = list(map(str, join))
-    return Searches(folder, [{"space": {"name": made.name}}, *layers], evaluator)
-
-
-def _check_costs(table: Table, column: str) -> None:
-    for literal in table.rows:
-        if not table.value(literal, column) > 0:  # nothing, or a clock that would stand still
-            raise ValueError(f"--cost-column {column} has no seconds above 0 for {literal}")
-
-
-def _covered(made: SearchSpace, table: Table) -> SearchSpace:
-    """The part of a space that the table has."""
-    if made.size == len(table.rows):
-        return made
-    if len(table.rows) > RARE * made.size:
-        return made.limited(table.why_not)
-    return Listed.of(made, map(made.parse, table.rows))
-
-
-def _level(text: str) -> tuple[int, str]:
-    epochs, equals, column = text.partition("=")
-    if not equals or not epochs.isdigit() or not int(epochs):
-        raise ValueError(f"--fidelity takes EPOCHS=COLUMN, as in 12=valid_12, not {text!r}")
-    return int(epochs), column
-
-
-def _space(table: Table, address: str | None) -> SearchSpace:
-    if address is not None:
-        return space_at(absolute(address))
-    literal = next(iter(table.rows))
-    for name in SPACES:
-        made = space_at(name)
-        try:
-            made.parse(literal)
-        except ValueError:
-            continue
-        return made
-    raise ValueError(f"no registered space reads {literal!r}: name the table's with --space")

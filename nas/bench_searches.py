@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas.bench import FACTS, Curve
 from nas.config import resolve_search
 from nas.documents import read_yaml
 from nas.evaluators.table import Table
@@ -17,27 +18,6 @@ from nas.registry import label
 from nas.run import CONFIG, Run
 
 Config = dict[str, Any]
-FACTS = (
-    "kendall",
-    "kendall_low",
-    "kendall_high",
-    "spearman",
-    "search_seconds",
-    "step_seconds",
-    "peak_memory",
-)
-
-
-@dataclass
-class Curve:
-    """One search: after each evaluation (or epoch of a supernet) the score of the best so far, and the clock;
-    the front at its end. `facts`: what else was measured of it, some of `FACTS`.
-    """
-
-    values: list[float] = field(default_factory=list)
-    clock: list[float] = field(default_factory=list)
-    front: list[tuple[float, ...]] = field(default_factory=list)
-    facts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,13 +26,18 @@ class Searches:
 
     Args:
         folder: where the runs are; one that was cut off goes on, a finished one is read.
-        layers: configuration, of data, space and strategy.
-        evaluator: the section of that name: the table, with which the supernet's ranking is compared.
+        layers: configuration, of data, space and ranking.
+        space: its address.
+        table: arguments of the evaluator of that name, with which the supernet's ranking is compared too.
     """
 
     folder: Path
     layers: Sequence[Mapping[str, Any]]
-    evaluator: Mapping[str, Any]
+    space: str
+    table: Mapping[str, Any]
+
+    def check(self, strategy: str, arguments: Mapping[str, Any]) -> None:
+        self.config(strategy, arguments, seed=0)
 
     def config(self, strategy: str, arguments: Mapping[str, Any], *, seed: int) -> Config:
         """Of one search. Raises Errors for wrong keys and values."""
@@ -60,12 +45,12 @@ class Searches:
 
         own = {
             "strategy": {"name": strategy, **arguments},
-            "evaluator": self.evaluator,
-            "ranking": {"metric": self.evaluator["columns"][0]},
+            "evaluator": {"name": "table", **self.table},
+            "ranking": {"metric": self.table["columns"][0]},
             "controls": 0,
             "seed": seed,
         }
-        found = resolve_search([*self.layers, own])
+        found = resolve_search([{"space": {"name": self.space}}, *self.layers, own])
         found["device"] = available(found["device"])
         return found
 

@@ -31,7 +31,7 @@ TINY_SEARCH = [
     *("space.channels=2", "space.cells=1", "network.channels=2", "network.cells=1", "controls=0"),
     *TINY,
 ]
-TINY_DARTS = [*TINY_SEARCH, "strategy=darts", "budget=2epochs"]
+TINY_DARTS = [*TINY_SEARCH, "strategy=darts", "budget=2epochs", "ranking.networks=3", "ranking.epochs=1"]
 TINY_RANDOM = [*TINY_SEARCH, "strategy=random", "strategy.epochs=1", "budget=3trials"]
 
 

@@ -14,7 +14,8 @@ import pytest
 from conftest import Command
 from data_helpers import tables
 
-from nas.bench import bench, described
+from nas.bench import bench
+from nas.described import described
 from nas.evaluators.table import Table, Tabular
 from nas.execution import Result, Trial
 from nas.execution.simulated import Simulated

@@ -12,7 +12,8 @@ import pytest
 from data_helpers import tables
 from strategy_helpers import Evaluated
 
-from nas.bench import Bench, bench, described
+from nas.bench import Bench, bench
+from nas.described import described
 from nas.execution import Result, Trial
 from nas.goal import Goal
 from nas.graph import Builder, Hole

@@ -12,18 +12,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "nas").rglob("*.py"))
 LAYERS = [
-    {"registry", "seeding", "budget", "documents", "interruption", "goal", "pareto"},
-    {"graph", "isomorphism", "signature", "recipe", "augment"},
+    {"registry", "seeding", "budget", "documents", "interruption", "goal", "pareto", "correlation"},
+    {"graph", "isomorphism", "signature", "recipe", "augment", "settings"},
     {"search_space", "primitives", "hand_designed"},
     {"network", "counting", "data"},
     {"supernet", "train"},
     {"execution", "run", "exporters"},
-    {"front"},
+    {"front", "usage"},
     {"strategies", "evaluators", "subject", "constraints"},
-    {"report", "lint", "bench"},
-    {"training", "loop", "config", "entries", "compare", "result"},
+    {"report", "lint", "bench", "described"},
+    {"training", "loop", "controls", "ranking", "config", "entries", "compare", "result", "bench_searches"},
     {"artefacts", "api", "inspection", "pruning"},
     {"cli"},
+    {"__main__"},
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 NO_TORCH = (
@@ -34,6 +35,8 @@ NO_TORCH = (
     "interruption",
     "goal",
     "pareto",
+    "correlation",
+    "settings",
     "graph",
     "isomorphism",
     "signature",

@@ -17,8 +17,9 @@ from conftest import Command
 from data_helpers import tables
 
 import nas
-from nas.bench import bench, described
+from nas.bench import bench
 from nas.cli.progress import Show
+from nas.described import described
 from nas.evaluators.demand import demand
 from nas.evaluators.table import Table
 from nas.front import LedgerFront

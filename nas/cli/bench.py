@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nas.cli import options as o
 from nas.cli.errors import say
+
+if TYPE_CHECKING:
+    from nas.bench import Measured
+    from nas.bench_searches import Searches
+    from nas.goal import Goal
+    from nas.search_space import SearchSpace
 
 TableFile = Annotated[Path, typer.Option("--table", help="CSV of known results, compressed (.csv.gz) or not")]
 Strategies = Annotated[
@@ -67,36 +74,30 @@ def command(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    from nas.bench import bench, described
+    from nas.bench import bench
     from nas.config import cores
+    from nas.described import described
     from nas.run import new_folder
 
     allowed = ("strategy",) if data is None else ("strategy", "space", "data", "ranking")
     given = o.sections(config, set_, *allowed)
     shared = given.pop("strategy")
     folder = out or (new_folder("bench") if data or len(strategy) > 1 else None)
-    searches = None
-    if data is not None and folder is not None:
-        searches = (folder, [*o.layers(None, None, data=data, data_dir=data_dir, device=device), given])
+    layers = [*o.layers(None, None, data=data, data_dir=data_dir, device=device), given]
     on = described(
         table, space=space, arch_column=arch_column, join=join or (), objectives=objective or (),
         report=report, trials=trials, fidelities=fidelity or (), cost=cost_column, budget=budget,
-        workers=workers, searches=searches,
+        workers=workers, searches=_searches(folder, layers, table, arch_column, join or ()) if data else None,
     )  # fmt: skip
     entries = [_entry(each, shared) for each in strategy]
     for name, arguments in entries:
         on.arguments(name, arguments)
-    found = []
+    found, jobs = [], jobs or cores()
     for text, (name, arguments) in zip(strategy, entries, strict=True):
-        measured = bench(
-            on, name, arguments, name=_name(text), seeds=seeds, seed=seed,
-            workers=jobs or cores(),
-        )  # fmt: skip
+        measured = bench(on, name, arguments, name=_name(text), seeds=seeds, seed=seed, workers=jobs)
         found.append(measured)
         if not quiet:
-            volume = f", hypervolume {fmean(measured.hypervolumes):.4f}" if measured.hypervolumes else ""
-            told = f"{measured.mean:.4g} ± {measured.std:.2g}{volume}"
-            say(f"{measured.name}: {told}, {measured.seconds:.1f} s")
+            say(_told(measured))
     documents: list[dict[str, Any]] = [measured.to_dict() for measured in found]
     lines = [f"{each.name} {each.mean:.4f} +- {each.std:.4f}" for each in found]
     if folder is not None:
@@ -106,6 +107,22 @@ def command(
         if not quiet:
             say(f"\n{text}\n{folder}/table.md, {folder}/curves.png, {folder}/bench.json")
     o.answer(documents if len(found) > 1 else documents[0], "\n".join(lines), as_json=json)
+
+
+def _searches(
+    folder: Path | None, layers: list[dict[str, Any]], table: Path, key: str, join: Sequence[Path]
+) -> Callable[[SearchSpace, Goal], Searches]:
+    """How strategies with a supernet search, once the space and what is reported are known."""
+    assert folder is not None
+    from nas.bench_searches import Searches
+
+    read = {"path": str(table), "key": key, "join": list(map(str, join))}
+    return lambda made, reported: Searches(folder, layers, made.name, {**read, "columns": [reported.metric]})
+
+
+def _told(measured: Measured) -> str:
+    volume = f", hypervolume {fmean(measured.hypervolumes):.4f}" if measured.hypervolumes else ""
+    return f"{measured.name}: {measured.mean:.4g} ± {measured.std:.2g}{volume}, {measured.seconds:.1f} s"
 
 
 def _name(text: str) -> str:
