@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import warnings
 from itertools import product
@@ -16,8 +17,10 @@ from torch import Tensor
 
 from nas.data import Split
 from nas.data.batches import Examples
+from nas.graph import Hole
+from nas.network import Network
 from nas.run import Run
-from nas.search_space import SearchSpace, space
+from nas.search_space import Architecture, SearchSpace, space
 from nas.strategies import (
     GDAS,
     SNAS,
@@ -29,7 +32,17 @@ from nas.strategies import (
     SmoothDarts,
     Task,
 )
-from nas.strategies.collapse import CHANCE, Guard, chances, is_skip, largest_eigenvalue, skips, tail
+from nas.strategies.collapse import (
+    BARREN,
+    CHANCE,
+    Guard,
+    chances,
+    is_skip,
+    largest_eigenvalue,
+    skips,
+    tail,
+    weighted,
+)
 from nas.strategies.differentiable import Differentiable
 
 MINE = ("gdas", "snas", "fair_darts", "beta_darts", "sdarts", "r_darts")
@@ -379,6 +392,46 @@ def test_the_guard_fires_on_a_drift_and_is_silent_on_a_healthy_search(name: str)
             assert healthy.look(i, where.project(tables))["collapsed"] == 0.0
 
 
+def cells(where: SearchSpace, count: int, *, learning: bool) -> list[Architecture]:
+    """Random cells with operations that have weights on a way to the output, or without."""
+    drawn = (where.sample(Random(seed)) for seed in itertools.count())
+    return list(itertools.islice((each for each in drawn if bool(weighted(where, each)) == learning), count))
+
+
+def test_weighted_operations_are_those_whose_weights_move_the_output() -> None:
+    """A gradient reaches the weights of a choice if and only if it is counted."""
+    where = made()
+    torch.manual_seed(0)
+    x = torch.randn(4, 1, 8, 8)
+    for seed in range(25):
+        architecture = where.sample(Random(seed))
+        network = Network(where.fill(architecture))
+        network(x).square().sum().backward()
+        holes = {node.name: node.op for node in where.graph.nodes if isinstance(node.op, Hole)}
+        moved = set()
+        for name, parameter in network.named_parameters():
+            node = next((each for each in holes if name.startswith(f"{each}.")), None)
+            if node is not None and parameter.grad is not None and parameter.grad.any():
+                moved.add(holes[node][:2])
+        assert weighted(where, architecture) == len(moved), architecture.literal
+
+
+def test_convolutions_that_are_cut_off_are_a_collapse() -> None:
+    where = made()
+    alive, barren = cells(where, 4, learning=True), cells(where, 6, learning=False)
+    guard = Guard(where)
+    with pytest.warns(UserWarning, match="no operation with weights") as said:
+        told = [guard.look(i, each)["collapsed"] for i, each in enumerate([*alive, *barren], start=1)]
+    assert told == [0.0] * (3 + BARREN) + [1.0] * (7 - BARREN)
+    assert len(said) == 1
+    assert guard.healthy == (4, alive[-1].literal)
+    for others in ([*barren], [*alive[:1], *barren[: BARREN - 1], *alive[1:], *barren[: BARREN - 1]]):
+        silent = Guard(where)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert not any(silent.look(i, each)["collapsed"] for i, each in enumerate(others, start=1))
+
+
 def test_many_skip_connections_from_the_start_are_no_drift() -> None:
     where = made()
     worst = where.project(drifting(where, True)[-1])
@@ -439,7 +492,7 @@ def test_a_stopped_search_is_told_on_the_console_and_in_the_report(nas: Command,
     assert chosen["metrics"] == epochs[1]["metrics"]
     assert "collapsed" in next(event for event in events if event["kind"] == "done")["reason"]
     nas("report", "run")
-    assert "**The search collapsed** in epoch 3: 6 of 6" in (tmp_path / "run" / "report.md").read_text()
+    assert "**The search collapsed** in epoch 3: 100 %" in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_the_power_iteration_finds_the_largest_eigenvalue() -> None:

@@ -150,16 +150,15 @@ def _collapse(run: Record) -> str:
     if not collapsed:
         return ""
     metrics = collapsed[0]["metrics"]
-    count = metrics["skip_connections"]
+    what = (
+        f"{100 * metrics['skip_share']:.0f} % of the choices were skip connections, and "
+        f"{metrics['weighted_operations']:.0f} operations with weights reached the output"
+    )
     if "healthy_epoch" in metrics:
         then = f"There it was stopped; the result is that of epoch {metrics['healthy_epoch']:.0f}."
     else:
         then = "Do not trust the result without a comparison; `strategy.guard=stop` ends a search there."
-    return (
-        f"**The search collapsed** in epoch {collapsed[0]['step']}: {count:.0f} of "
-        f"{count / metrics['skip_share']:.0f} choices were skip connections, far more than random choices "
-        f"have. {then}"
-    )
+    return f"**The search collapsed** in epoch {collapsed[0]['step']}: {what}. {then}"
 
 
 # --- sections ----------------------------------------------------------------------------------------------

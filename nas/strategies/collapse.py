@@ -2,10 +2,11 @@
 
 A skip connection is trained from the first step on and gains weight as long as convolutions lag behind; then
 the derived network is shallow and poor although the mixture does well (Liang et al., "DARTS+", 2019; Zela et
-al., "Understanding and Robustifying Differentiable Architecture Search", ICLR 2020). Three signs are
-measured: the number of skip connections, the gap between mixture and derived path, and, on demand, the
-curvature of the validation loss in the alphas, whose growth comes before the collapse (Zela et al., section
-4).
+al., "Understanding and Robustifying Differentiable Architecture Search", ICLR 2020). Where `none` is an
+option, the convolutions may also be cut off from the output. The signs that are measured: the number of skip
+connections, that of operations with weights which reach the output, the gap between mixture and derived path,
+and, on demand, the curvature of the validation loss in the alphas, whose growth comes before the collapse
+(Zela et al., section 4).
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from nas.graph import Option
+from nas.counting import node_cost
+from nas.graph import Hole, Option, Scalar
 from nas.isomorphism import IDENTITIES
 from nas.search_space import Architecture, SearchSpace
 
 Reaction = Literal["warn", "stop", "off"]
+BARREN = 3  # epochs: early in a search the strongest options change from one to the next
+WIDE = (64, 16, 16)  # a shape at which an operation is looked at
 CHANCE = 0.01  # with which random choices would have as many skip connections: below it, it is no chance
 STEPS = 100  # of the power iteration, at most
 PRECISION = 1e-4  # relative change of the eigenvalue at which the iteration ends
@@ -57,58 +62,93 @@ def tail(probabilities: Iterable[float], count: int) -> float:
     return sum(exactly[max(0, count) :])
 
 
+def weighted(space: SearchSpace, architecture: Architecture) -> int:
+    """The number of choices of an architecture that are operations with weights and reach the output."""
+    filled = space.graph.fill(architecture.choices)
+    alive = {filled.output}
+    for node in reversed(filled.nodes):
+        if node.name in alive:
+            alive.update(node.inputs)
+    chosen = {node.name: node.op for node in space.graph.nodes if isinstance(node.op, Hole)}
+    return len(
+        {
+            chosen[node.name][:2]
+            for node in filled.nodes
+            if node.name in alive and node.name in chosen and _has_weights(str(node.op), node.attrs)
+        }
+    )
+
+
+@cache
+def _has_weights(op: str, attrs: tuple[tuple[str, Scalar], ...]) -> bool:
+    """Whether an operation that keeps its input's size has weights."""
+    try:
+        return node_cost(op, WIDE, WIDE[0], 1, attrs, False)[0] > 0
+    except ValueError:  # it never keeps that size
+        return True
+
+
 @dataclass
 class Guard:
-    """Counts the skip connections of the derived network, epoch by epoch.
+    """Looks at the derived network, epoch by epoch.
 
     An epoch is collapsed if uniformly random choices would have as many skip connections with a chance below
-    `CHANCE`, and there are more of them than after the first epoch: to begin with many is no drift.
+    `CHANCE`, and there are more of them than after the first epoch: to begin with many is no drift. Or if for
+    `BARREN` epochs in a row no operation with weights has reached the output, and one did after the first.
 
-    `first`: their number after the first epoch. `since`: the first collapsed epoch, from 1. `healthy`: the
-    last epoch before it, and the literal of its network.
+    `first`: skip connections and weighted operations after the first epoch. `since`: the first collapsed
+    epoch, from 1. `healthy`: the last epoch that shows no sign before it, and the literal of its network.
     """
 
     space: SearchSpace
-    first: int | None = None
+    first: tuple[int, int] | None = None
     since: int | None = None
     healthy: tuple[int, str] | None = None
+    barren: int = 0
 
     def look(self, epoch: int, architecture: Architecture) -> dict[str, float]:
-        """The metrics of the derived network after `epoch`, from 1; nothing if no option is a skip.
+        """The metrics of the derived network after `epoch`, from 1; nothing if no operation is chosen.
 
         Warns, in a sentence, at the first collapse.
         """
         possible = chances(self.space)
-        if not any(possible):
+        count, learned = skips(self.space, architecture), weighted(self.space, architecture)
+        self.first = (count, learned) if self.first is None else self.first
+        if not any(possible) and not any(self.first):
             return {}
-        count = skips(self.space, architecture)
-        self.first = count if self.first is None else self.first
         chance = tail(possible, count)
-        collapsed = chance < CHANCE and count > self.first
+        drifted = chance < CHANCE and count > self.first[0]
+        self.barren = self.barren + 1 if not learned and self.first[1] else 0
+        collapsed = drifted or self.barren >= BARREN
         if collapsed and self.since is None:
             self.since = epoch
+            why = (
+                f"{count} of {len(possible)} choices are skip connections ({self.first[0]} after the first "
+                f"epoch), as random choices have with a chance of {100 * chance:.2g} %"
+                if drifted
+                else f"for {BARREN} epochs no operation with weights has reached the output"
+            )
             warnings.warn(
-                f"the search has collapsed in epoch {epoch}: {count} of {len(possible)} choices are skip "
-                f"connections ({self.first} after the first epoch), as random choices have with a chance of "
-                f"{100 * chance:.2g} %; do not trust what is found from here on (strategy.guard=stop ends a "
-                "search there)",
+                f"the search has collapsed in epoch {epoch}: {why}; do not trust what is found from here on "
+                "(strategy.guard=stop ends a search there)",
                 stacklevel=2,
             )
-        elif self.since is None:
+        elif self.since is None and not self.barren:
             self.healthy = (epoch, architecture.literal)
         return {
             "skip_connections": float(count),
             "skip_share": count / len(possible),
+            "weighted_operations": float(learned),
             "collapsed": float(collapsed),
         }
 
     def state(self) -> dict[str, Any]:
         """What `load` takes."""
-        return {"first": self.first, "since": self.since, "healthy": self.healthy}
+        return {name: value for name, value in vars(self).items() if name != "space"}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self.first, self.since, self.healthy = state["first"], state["since"], state["healthy"]
+        vars(self).update(state)
 
 
 def largest_eigenvalue(loss: Tensor, parameters: Sequence[Tensor]) -> float:
