@@ -84,6 +84,38 @@ def test_gradient_reaches_weights_and_tables(name: str) -> None:
             assert (column.abs().sum() > 0) == (option in mixed), (decision.name, option)
 
 
+@pytest.mark.parametrize("name", list(SPACES))
+def test_recomputed_mixtures_are_the_same_and_keep_less(name: str) -> None:
+    """To the bit: logits, gradients, running statistics; and fewer bytes wait for the gradient."""
+    made, _, x = small(name)
+    if made.finish is not None:
+        pytest.skip("its options cannot be mixed")
+    tables = {d.name: torch.rand(d.rows, len(d.options), dtype=torch.float64) for d in made.decisions}
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        supernet = Supernet(made, recompute=recompute).double()
+        supernet.drop_path = 0.3
+        kept = [0]
+
+        def pack(tensor: torch.Tensor, kept: list[int] = kept) -> torch.Tensor:
+            kept[0] += tensor.numel()
+            return tensor
+
+        own = {key: table.clone().requires_grad_() for key, table in tables.items()}
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            logits = supernet(x, own)
+        logits.square().sum().backward()
+        gradients = [p.grad for p in (*supernet.parameters(), *own.values())]
+        found.append((logits, gradients, list(supernet.state_dict().values()), kept[0]))
+    plain, again = found
+    assert torch.equal(plain[0], again[0])
+    for a, b in zip(plain[1] + plain[2], again[1] + again[2], strict=True):
+        assert torch.equal(a, b)
+    widths_alone = name == "nasbench_sss"
+    assert again[3] == plain[3] if widths_alone else again[3] < plain[3]
+
+
 def test_a_missing_table_is_refused() -> None:
     _, supernet, x = small("nasbench201")
     with pytest.raises(ValueError, match="node1"):

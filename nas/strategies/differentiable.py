@@ -32,7 +32,7 @@ from nas.strategies.shared_weights import (
 )
 from nas.strategies.strategy import Task
 from nas.supernet import Supernet
-from nas.supernet.norms import normalising
+from nas.supernet.norms import Policy, normalising
 
 
 @dataclass(eq=False)
@@ -42,6 +42,7 @@ class Differentiable(SharedWeights):
     Args:
         warmup: the first share of the epochs, in which the weights alone are trained.
         alpha_lr, alpha_betas, alpha_weight_decay: of the alphas: Adam.
+        recompute: activations inside mixtures are computed again for the gradient: less memory, more time.
         guard: what a drift to skip connections leads to (`nas.strategies.collapse`): a warning, or the end of
             the search with the network of the last healthy epoch; ``off`` saves evaluating the derived path.
         hessian: every how many epochs the largest eigenvalue of the Hessian of the validation loss in the
@@ -52,6 +53,7 @@ class Differentiable(SharedWeights):
     alpha_lr: Positive = 3e-4
     alpha_betas: tuple[float, float] = (0.5, 0.999)
     alpha_weight_decay: Rate = 1e-3
+    recompute: bool = False
     guard: Reaction = "warn"
     hessian: Epochs = 0
 
@@ -71,7 +73,7 @@ class Differentiable(SharedWeights):
 
     def build(self) -> Supernet:
         """The supernet."""
-        return Supernet(self.task.space)
+        return Supernet(self.task.space, recompute=self.recompute)
 
     def start(self, decision: Decision) -> Tensor:
         """The alphas of a decision at the start: (rows, options)."""
@@ -196,15 +198,17 @@ class Differentiable(SharedWeights):
             **self._curvature(),
         }
 
-    def _guarded(self, mixed: float) -> dict[str, float]:
-        """The derived network next to the mixture; with ``guard=stop``, the end of a collapsed search.
+    @property
+    def norm_of_paths(self) -> Policy:
+        """No path has the running statistics of a mixture: it is normalised by those of its batches."""
+        return "batch" if self.norm == "tracked" else self.norm
 
-        No path has the running statistics of a mixture: it is normalised by those of its batches.
-        """
+    def _guarded(self, mixed: float) -> dict[str, float]:
+        """The derived network next to the mixture; with ``guard=stop``, the end of a collapsed search."""
         if self.guard == "off":
             return {}
         found = self.best()
-        derived = self.checked(self.path(found), "batch" if self.norm == "tracked" else self.norm)
+        derived = self.checked(self.path(found), self.norm_of_paths)
         told = {"derived_accuracy": derived["accuracy"], "gap": mixed - derived["accuracy"]}
         told |= self.watch.look(self.epoch + 1, found)
         return told | self._ended()

@@ -177,8 +177,13 @@ class SharedWeights(OneShot):
         }
         return Mixing(hard, {name: table > 0 for name, table in hard.items()})
 
+    @property
+    def norm_of_paths(self) -> Policy:
+        """What batch norms normalise by when a path is evaluated."""
+        return self.norm
+
     def score(self, architecture: Architecture) -> float:
-        return self.checked(self.path(architecture))["accuracy"]
+        return self.checked(self.path(architecture), self.norm_of_paths)["accuracy"]
 
     # --- state ----------------------------------------------------------------------------------------------
 

@@ -6,14 +6,18 @@ Each is a callable of the node's inputs and of `weights`: scalars by decision, r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nas.graph import Hole, Option
 from nas.network import Runner, drop_path, is_identity
+from nas.search_space import Architecture, SearchSpace
 
+NORMS = nn.modules.batchnorm._BatchNorm
 Pick = tuple[tuple[Hole, int], ...]  # each hole of the node, and the index of the option in its decision
 
 
@@ -75,6 +79,54 @@ class Mixture:
             total = term if total is None else total + term
         assert total is not None
         return total
+
+
+class Recomputed:
+    """A mixture whose inner values are computed again for the gradient, instead of being kept till then.
+
+    Activation checkpointing (Chen, Xu, Zhang, Guestrin 2016): the memory of one mixture at a time, for one
+    more forward pass. The second one moves no running statistics.
+
+    Args:
+        mixture: the operations of one node.
+        module: what holds their tensors.
+    """
+
+    mixed = True
+
+    def __init__(self, mixture: Runner, module: nn.Module) -> None:
+        self.mixture = mixture
+        self.module = module
+
+    def __call__(self, *inputs: Tensor, weights: Weights) -> Tensor:
+        if not torch.is_grad_enabled():
+            return run(self.mixture, inputs, weights)
+        found: Tensor = checkpoint(
+            lambda *x: run(self.mixture, x, weights),
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), self._still()),
+        )
+        return found
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        """Without the running statistics of batch norms."""
+        norms = [m for m in self.module.modules() if isinstance(m, NORMS) and m.track_running_stats]
+        before = [(norm.momentum, _copied(norm.num_batches_tracked)) for norm in norms]
+        for norm in norms:
+            norm.momentum = 0.0
+        try:
+            yield
+        finally:
+            for norm, (momentum, count) in zip(norms, before, strict=True):
+                norm.momentum = momentum
+                if count is not None and norm.num_batches_tracked is not None:
+                    norm.num_batches_tracked.copy_(count)
+
+
+def _copied(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.clone()
 
 
 class Gate:
@@ -159,3 +211,16 @@ def option_key(op: str, attrs: Mapping[str, Option]) -> str:
         return key
     path = hashlib.sha256(op.encode()).hexdigest()[:8]  # of one's own: the file's name, and which file
     return option_key(op.rpartition("/")[2], attrs) + "-" + path
+
+
+def hard(space: SearchSpace, weights: Mapping[str, Tensor]) -> Architecture:
+    """The architecture that tables of 0 and 1 describe. Raises ValueError for other tables."""
+    tables = {d.name: weights[d.name].tolist() for d in space.decisions}
+    choices = {d.name: d.project(tables[d.name]) for d in space.decisions}
+    for decision in space.decisions:
+        if decision.mask(choices[decision.name]) != tables[decision.name]:
+            raise ValueError(
+                f"the wiring of {space.name!r} decides its widths, so its options cannot be mixed: give an "
+                f"architecture (a path), or a table of 0 and 1 for {decision.name!r}"
+            )
+    return space.architecture(choices)

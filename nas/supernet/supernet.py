@@ -15,7 +15,18 @@ from nas.network import JOIN_FUNCTIONS, Network, Program, Runner, build_option
 from nas.primitives.layers import LayerNorm
 from nas.search_space import Architecture, SearchSpace
 from nas.supernet.elastic import Columns, Sliced, columns_of, names, width_holes
-from nas.supernet.mixture import Either, Gate, Masked, Mixture, Options, Pick, Weights, option_key
+from nas.supernet.mixture import (
+    Either,
+    Gate,
+    Masked,
+    Mixture,
+    Options,
+    Pick,
+    Recomputed,
+    Weights,
+    hard,
+    option_key,
+)
 from nas.supernet.partial import Partial
 from nas.supernet.presence import LooseEnds, Mean, Presence, There
 
@@ -30,6 +41,7 @@ class Supernet(Network):
         space: its graph is run without being filled.
         affine, pool_norm: as for `Network`; by default what the space's paper uses while searching.
         partial: k, where only a k-th of the channels goes through operations to choose from (PC-DARTS).
+        recompute: mixtures keep no inner values for the gradient and compute them again (less memory).
 
     Options of a width, and sliced options of an attribute, share one widest tensor. A path takes its part of
     it and runs at its own shapes. A soft choice of width runs the widest and masks channels.
@@ -42,9 +54,10 @@ class Supernet(Network):
         affine: bool | None = None,
         pool_norm: bool | None = None,
         partial: int = 1,
+        recompute: bool = False,
     ) -> None:
         self.space = space
-        self.partial = partial
+        self.partial, self.recompute = partial, recompute
         self._open = {node.name: node for node in space.graph.nodes}
         self._width_holes = width_holes(space.graph)
         self._elastic = sorted({h.decision for h in self._width_holes.values() if h is not None})
@@ -91,7 +104,7 @@ class Supernet(Network):
                 scalars = Weights(weights, active, self.drop_path if self.training else 0.0)
                 program = self._mixed(weights)
                 return self._execute(program.inference, x, scalars)[program.output]
-            weights = self._hard(weights)
+            weights = hard(self.space, weights)
         program = self.path(weights)
         return self._execute(program.inference, x)[program.output]
 
@@ -99,7 +112,6 @@ class Supernet(Network):
 
     def path(self, architecture: Architecture) -> Program:
         """The program of one architecture, at its own shapes. Raises ValueError with `partial`."""
-
         if self.partial > 1:
             raise ValueError(f"a supernet with partial={self.partial} runs tables alone: give hard ones")
 
@@ -157,17 +169,6 @@ class Supernet(Network):
             return self._compile(graph, self._runners(graph, picked=picked))
 
         return self._kept(key, make)
-
-    def _hard(self, weights: Mapping[str, Tensor]) -> Architecture:
-        tables = {d.name: weights[d.name].tolist() for d in self.space.decisions}
-        choices = {d.name: d.project(tables[d.name]) for d in self.space.decisions}
-        for decision in self.space.decisions:
-            if decision.mask(choices[decision.name]) != tables[decision.name]:
-                raise ValueError(
-                    f"the wiring of {self.space.name!r} decides its widths, so its options cannot be mixed: "
-                    f"give an architecture (a path), or a table of 0 and 1 for {decision.name!r}"
-                )
-        return self.space.architecture(choices)
 
     def _warn(self) -> None:
         if self._warned:
@@ -339,7 +340,7 @@ class Supernet(Network):
             entries.append((pick, run))
         if len(entries) == 1 and not entries[0][0]:
             return entries[0][1]
-        return Mixture(entries)
+        return Recomputed(Mixture(entries), self.nodes[node.name]) if self.recompute else Mixture(entries)
 
     def _option(
         self, node: Node, op: str, attrs: Attributes, width: tuple[int, int], columns: Columns | None
