@@ -85,7 +85,7 @@ class Search:
     def search(self) -> Architecture:
         """Pull reports until the budget is spent; the best architecture."""
         executor = self.executor() if isinstance(self.strategy, AskTell) else None
-        task = self._task(executor)
+        task = self.task(executor)
         gc.disable()  # it would look again and again at the many objects of a long ledger
         try:
             past = self._take_up(task)
@@ -202,7 +202,8 @@ class Search:
             return make(Objective(self.objective, self.goals[0].metric), self.seed, **settings)
         return make(_evaluator(self.config, self.space, self._examples), self.seed, **settings)
 
-    def _task(self, executor: Executor | None) -> Task:
+    def task(self, executor: Executor | None) -> Task:
+        """What the strategy works on."""
         return Task(
             space=self.space,
             seed=self.seed,

@@ -18,12 +18,14 @@ from nas.augment import Augment
 from nas.counting import Cost, cost
 from nas.data import Dataset, load
 from nas.documents import read_yaml
+from nas.network import Network
 from nas.recipe import Recipe
 from nas.run import Run, environment, load_tensors
 from nas.seeding import derive, randomness
 from nas.subject import Subject, from_config
 from nas.train import Tick, accuracy, fit
 
+INHERITED = "inherited.pt"  # in a training's folder: the weights that it begins with
 Seen = Callable[[Mapping[str, Any]], None]
 
 
@@ -87,8 +89,13 @@ def settled(config: Mapping[str, Any]) -> Iterator[None]:
 def build(config: Mapping[str, Any], data: Dataset) -> tuple[Subject, nn.Module]:
     """The network of a training's configuration, with its seeded initial weights."""
     subject = from_config(config["what"])
+    scale = {**config["network"], "classes": len(data.classes), "input": data.input}
     with randomness(config["seed"], "network"):
-        return subject, subject.build(**config["network"], classes=len(data.classes), input=data.input)
+        if "inherits" in config:  # the form in which a supernet has it
+            assert subject.architecture is not None
+            sized = subject.space(scale)
+            return subject, Network(sized.fill(subject.architecture), **sized.supernet)
+        return subject, subject.build(**scale)
 
 
 def train_network(
@@ -123,14 +130,18 @@ def proceed_training(
     if done:
         return {**done[-1]["result"], "run": str(run.folder)}
     same_data(run, data)
-    state = run.load()
+    state, first = run.load(), load_tensors(run.folder / INHERITED)
     run.cut_back(state["covers"] if state else 0)
     if state:
         run.log("resume")
+    elif first:
+        seen(run.log("inherited", metrics={"valid_accuracy": first["accuracy"]}))
     recipe = Recipe(**config["train"])
     board = replay(run.events(), run.folder / "tensorboard", config=config)
     with settled(config), closing(board):
         _, network = build(config, data)
+        if first and not state:
+            network.load_state_dict(first["network"])
         train, valid = _parts(config, data)
         norms: dict[str, Any] = {"mean": data.mean, "std": data.std, "device": config["device"]}
         epochs = fit(

@@ -1,10 +1,15 @@
-"""An executor for tests of strategies."""
+"""What tests of strategies have in common: an executor, and small searches with a supernet."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from conftest import TINY_DARTS
+
 from nas.execution import Executor, Result, Trial
+from nas.strategies import STRATEGIES, OneShot
+
+ONE_SHOT = [name for name, each in STRATEGIES.items() if isinstance(each, type) and issubclass(each, OneShot)]
 
 
 class Evaluated(Executor):
@@ -32,3 +37,14 @@ class Evaluated(Executor):
 
     def close(self) -> None:
         self.queue.clear()
+
+
+def tiny_search(name: str) -> list[str]:
+    """Settings of a search with a supernet that lasts a second or two."""
+    found = [*TINY_DARTS, f"strategy={name}"]
+    if name != "ofa":  # it is for elastic spaces
+        return found
+    return [
+        *(each for each in found if not each.startswith(("space", "network"))),
+        *("space.name=resnet_elastic", "space.width=0.125", "network.width=0.125"),
+    ]

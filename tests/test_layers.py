@@ -22,7 +22,7 @@ LAYERS = [
     {"strategies", "evaluators", "subject", "constraints"},
     {"report", "lint", "bench", "described"},
     {"training", "loop", "controls", "ranking", "config", "entries", "compare", "result", "bench_searches"},
-    {"artefacts", "api", "inspection", "pruning"},
+    {"artefacts", "api", "inspection", "pruning", "inherit"},
     {"cli"},
     {"__main__"},
 ]

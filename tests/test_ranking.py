@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY_DARTS, Command, sets
+from strategy_helpers import ONE_SHOT, tiny_search
 
 from nas.config import resolve_search
 from nas.correlation import FEWEST, GOOD, SHARED, Correlation, told
@@ -19,11 +20,8 @@ from nas.loop import Search
 from nas.run import Run, events
 from nas.search_space import space
 from nas.seeding import derive
-from nas.strategies import STRATEGIES, OneShot
+from nas.strategies import OneShot
 from nas.training import load_data
-
-ONE_SHOT = [name for name, each in STRATEGIES.items() if isinstance(each, type) and issubclass(each, OneShot)]
-FIXED = [each for each in TINY_DARTS if not each.startswith("strategy")]
 
 
 def pairs(count: int, *, noise: float, seed: int = 0) -> list[tuple[float, float]]:
@@ -96,7 +94,7 @@ def test_chance_is_hardly_ever_trusted() -> None:
 
 
 def searched(folder: Path, nas: Command, *settings: str) -> dict[str, Any]:
-    done = nas("search", *sets([*FIXED, *settings]), "--device", "cpu", "--run", folder, "--json")
+    done = nas("search", *sets(list(settings)), "--device", "cpu", "--run", folder, "--json")
     assert done.status == 0, done.err
     return dict(done.document)
 
@@ -105,10 +103,7 @@ def searched(folder: Path, nas: Command, *settings: str) -> dict[str, Any]:
     "name", ["darts", "rsws", *(pytest.param(n, marks=pytest.mark.slow) for n in ONE_SHOT)]
 )
 def test_what_is_compared_is_what_supernet_and_evaluator_say(name: str, tmp_path: Path, nas: Command) -> None:
-    if name == "ofa":
-        pytest.skip("it searches other spaces")
-    elastic = ["space.name=resnet_elastic", "space.width=0.125"] if name == "ofa" else []
-    document = searched(tmp_path / "r", nas, f"strategy={name}", *elastic)
+    document = searched(tmp_path / "r", nas, *tiny_search(name))
     lines = [event for event in events(tmp_path / "r") if event["kind"] == "ranked"]
     assert [event["number"] for event in lines] == list(range(3))
     assert len({event["digest"] for event in lines}) == 3
@@ -116,8 +111,8 @@ def test_what_is_compared_is_what_supernet_and_evaluator_say(name: str, tmp_path
         config = run.config
         search = Search(run, config, load_data(config))
         assert isinstance(search.strategy, OneShot)
-        task = search._task(None)
-        search._take_up(task)
+        task = search.task(None)
+        search.strategy.resume(task, (), run.load())
         search.strategy.begin(task)
         evaluate = search.executor().evaluate  # type: ignore[attr-defined]
     sound = [event for event in lines if "error" not in event]
@@ -139,20 +134,20 @@ def test_a_table_is_as_good_as_training(tmp_path: Path, nas: Command) -> None:
         csv.writer(file).writerows([("arch", "known"), *cells.items()])
     known = ["evaluator.name=table", f"evaluator.path={table}", "evaluator.columns=[known]"]
     given = [*known, "ranking.metric=known", "ranking.networks=5"]
-    searched(tmp_path / "r", nas, "strategy=rsws", *given)
+    searched(tmp_path / "r", nas, *tiny_search("rsws"), *given)
     lines = [event for event in events(tmp_path / "r") if event["kind"] == "ranked"]
     assert len(lines) == 5
     assert all(event["metrics"]["known"] == cells[event["literal"]] for event in lines)
 
 
 def test_few_networks_tell_nothing(tmp_path: Path, nas: Command) -> None:
-    document = searched(tmp_path / "r", nas, "strategy=rsws", f"ranking.networks={FEWEST - 1}")
+    document = searched(tmp_path / "r", nas, *tiny_search("rsws"), f"ranking.networks={FEWEST - 1}")
     assert document["ranking"] == {"word": None, "networks": FEWEST - 1}
-    assert "ranking" not in searched(tmp_path / "s", nas, "strategy=rsws", "ranking.networks=0")
+    assert "ranking" not in searched(tmp_path / "s", nas, *tiny_search("rsws"), "ranking.networks=0")
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path, nas: Command) -> None:
-    whole = searched(tmp_path / "r", nas, "strategy=rsws")
+    whole = searched(tmp_path / "r", nas, *tiny_search("rsws"))
     ledger = tmp_path / "r" / "events.jsonl"
     lines = ledger.read_text().splitlines(keepends=True)
     second = next(i for i, line in enumerate(lines) if '"number": 1' in line)
@@ -179,7 +174,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path, nas: Command) -
     ],
 )
 def test_wrong_settings_are_one_sentence(settings: list[str], sentence: str, nas: Command) -> None:
-    own = [each for each in FIXED if not each.startswith(("ranking", "budget"))]
+    own = [each for each in TINY_DARTS if not each.startswith(("ranking", "budget", "strategy"))]
     done = nas("search", *sets([*own, *settings]), "--run", "r")
     assert done.status == 2
     assert sentence in done.err

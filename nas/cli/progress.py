@@ -87,6 +87,9 @@ class Show(Watcher):
                 self.console.print(self._line(event))
             elif kind == "ranked":
                 self.console.print(f"  {self.done} of {self.total}: {self._pair(event)}")
+        elif kind == "inherited":
+            score = 100 * event["metrics"]["valid_accuracy"]
+            self.console.print(f"begins with the supernet's weights: {score:.2f} % on its validation part\n")
         elif kind == "selected":
             self.console.print(f"\nfound {event['literal']}")
         elif kind == "ranking":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from nas.cli import options as o
 from nas.cli.errors import at_work, say
@@ -13,8 +15,14 @@ if TYPE_CHECKING:
     from nas.subject import Subject
 
 
+Inherit = Annotated[
+    bool, typer.Option("--inherit", help="begin with the weights that the search's supernet leaves it")
+]
+
+
 def command(
     what: o.What,
+    inherit: Inherit = False,
     data: o.DataName = None,
     recipe: o.RecipeName = None,
     config: o.Config = None,
@@ -33,6 +41,8 @@ def command(
 
     subject = identify(what)
     given = o.layers(config, set_, data=data, data_dir=data_dir, recipe=recipe, seed=seed, device=device)
+    if inherit and any("network" in layer for layer in given):
+        raise ValueError("the weights that --inherit takes have the supernet's size: leave network.* out")
     layers = _below(subject, data, recipe)
     resolved = resolve_training([*layers, *given], subject.to_config(), scale=subject.scale)
     from nas.loop import begin
@@ -42,6 +52,10 @@ def command(
     resolved["device"] = available(resolved["device"])
     examples = load_data(resolved, download=download)
     folder = run or _folder(subject)
+    if inherit:
+        from nas.inherit import prepare
+
+        resolved = prepare(subject, resolved, folder, data=examples)
     with begin(resolved, folder, data=examples) as opened:
         finish(opened, examples, quiet=quiet, as_json=json)
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nas.data.batches import Batches
-from nas.search_space import Architecture
+from nas.search_space import Architecture, SearchSpace
 from nas.seeding import derive
 from nas.strategies.strategy import OneShot, Task
 from nas.supernet import Supernet
@@ -184,6 +184,9 @@ class SharedWeights(OneShot):
 
     def score(self, architecture: Architecture) -> float:
         return self.checked(self.path(architecture), self.norm_of_paths)["accuracy"]
+
+    def inherited(self, architecture: Architecture) -> tuple[SearchSpace, Tensors]:
+        return self.supernet.space, self.supernet.state_of(architecture)
 
     # --- state ----------------------------------------------------------------------------------------------
 

@@ -135,6 +135,14 @@ class OneShot(Strategy):
     def score(self, architecture: Architecture) -> float:
         """The accuracy of an architecture on the validation part, 0..1, with the weights of the supernet."""
 
+    def inherited(self, architecture: Architecture) -> tuple[SearchSpace, dict[str, torch.Tensor]]:
+        """The weights that the supernet leaves to a network, and the space, at its scale, whose they are.
+
+        They are tensors by name, of a `Network` with the arguments in `SearchSpace.supernet`. Raises
+        ValueError if no network can have them.
+        """
+        raise ValueError("this strategy leaves no weights to a network")
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """Tensors and numbers with which `load` goes on to the same bits; readable with weights_only=True."""

@@ -1,0 +1,65 @@
+"""inherited(): the weights that a supernet leaves to the network that a search found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nas.config import FROM_DATA
+from nas.constraints import parted
+from nas.data import Dataset
+from nas.loop import Search
+from nas.run import CHECKPOINT, CONFIG, Run, load_tensors, save_tensors
+from nas.strategies import OneShot
+from nas.subject import Subject
+from nas.training import INHERITED, same_data, settled
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """Weights, the scale of the network that they fit, and its accuracy with them on the validation part of
+    the search.
+    """
+
+    state: Mapping[str, Tensor]
+    scale: Mapping[str, Any]
+    accuracy: float
+
+
+def inherited(subject: Subject, data: Dataset) -> Inherited:
+    """What a search leaves to the network that it found. Raises ValueError where it has no supernet."""
+    folder, best = subject.run, subject.architecture
+    if folder is None or best is None or Run(folder).config["command"] != "search":
+        raise ValueError(
+            f"{subject.name} does not come from a search, so there are no weights to inherit: name the "
+            "folder of a run of `nas search`, or leave --inherit out"
+        )
+    same_data(Run(folder), data)
+    search = Search(Run(folder), Run(folder).config, data)
+    strategy, saved = search.strategy, load_tensors(folder / CHECKPOINT)
+    if not isinstance(strategy, OneShot) or saved is None:
+        raise ValueError(
+            f"{folder} is a search by {search.config['strategy']['name']}, which trains no supernet: there "
+            "are no weights to inherit; leave --inherit out"
+        )
+    with settled(search.config):
+        task = search.task(None)
+        strategy.resume(task, (), saved)
+        strategy.begin(task)
+        space, state = strategy.inherited(best)
+        accuracy = strategy.score(best)
+    scale = {**parted(search.config["space"])[0], **space.scale}
+    return Inherited(state, {k: v for k, v in scale.items() if k not in ("name", *FROM_DATA)}, accuracy)
+
+
+def prepare(subject: Subject, config: Mapping[str, Any], folder: Path, *, data: Dataset) -> dict[str, Any]:
+    """The configuration of a training that begins with inherited weights, which are laid into its folder."""
+    found = inherited(subject, data)
+    if not (folder / CONFIG).exists():  # else it is refused when it is begun
+        folder.mkdir(parents=True, exist_ok=True)
+        save_tensors(folder / INHERITED, {"network": dict(found.state), "accuracy": found.accuracy})
+    return {**config, "network": dict(found.scale), "inherits": str(subject.run)}
