@@ -13,6 +13,7 @@ from nas.subject import Subject
 from nas.training import train_network
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from random import Random
 
     from nas.loop import Search
@@ -42,23 +43,30 @@ def controls(search: Search, best: Architecture) -> dict[str, dict[str, float]]:
     }
 
 
-def strangers(space: SearchSpace, count: int, rng: Random, *, known: set[str]) -> list[Architecture]:
-    """Random architectures of different digests, none of them `known`; fewer if the space has no more."""
-    found: dict[str, Architecture] = {}
+def strangers(
+    space: SearchSpace, count: int, rng: Random, *, known: Iterable[Architecture] = ()
+) -> list[Architecture]:
+    """Random architectures that are different networks, and none of the `known` ones; fewer if there are no
+    more.
+    """
+    seen = set(map(space.result_digest, known))
+    found: list[Architecture] = []
     for _ in range(DRAWS * (count + 1)):
         if len(found) == count:
             break
         sampled = space.sample(rng)
-        if sampled.digest not in known:
-            found.setdefault(sampled.digest, sampled)
-    return list(found.values())
+        digest = space.result_digest(sampled)
+        if digest not in seen:
+            seen.add(digest)
+            found.append(sampled)
+    return found
 
 
 def _opponents(search: Search, best: Architecture) -> list[tuple[str, str, Subject, int]]:
     """(name, group, network, seed): in rounds, so that an early look shows something of each group."""
     n = search.config["controls"]
     found = Subject("found", best)
-    randoms = strangers(search.space, n, generator(search.seed, "controls"), known={best.digest})
+    randoms = strangers(search.space, n, generator(search.seed, "controls"), known=[best])
     figures = search.figures(best)
     label, arguments = hand_designed.like(figures.params, figures.macs, **search.shape)
     designed = Subject(label, arguments=arguments)

@@ -13,7 +13,7 @@ from nas.config import FROM_DATA
 from nas.constraints import parted
 from nas.data import Dataset
 from nas.loop import Search
-from nas.run import CHECKPOINT, CONFIG, Run, load_tensors, save_tensors
+from nas.run import CONFIG, Run, save_tensors
 from nas.strategies import OneShot
 from nas.subject import Subject
 from nas.training import INHERITED, same_data, settled
@@ -38,9 +38,23 @@ def inherited(subject: Subject, data: Dataset) -> Inherited:
             f"{subject.name} does not come from a search, so there are no weights to inherit: name the "
             "folder of a run of `nas search`, or leave --inherit out"
         )
-    same_data(Run(folder), data)
-    search = Search(Run(folder), Run(folder).config, data)
-    strategy, saved = search.strategy, load_tensors(folder / CHECKPOINT)
+    search, strategy = taken_up(folder, data)
+    with settled(search.config):
+        space, state = strategy.inherited(best)
+        accuracy = strategy.score(best)
+    scale = {**parted(search.config["space"])[0], **space.scale}
+    return Inherited(state, {k: v for k, v in scale.items() if k not in ("name", *FROM_DATA)}, accuracy)
+
+
+def taken_up(folder: Path, data: Dataset) -> tuple[Search, OneShot]:
+    """A search with a supernet and its strategy, as they were last; the run is only read.
+
+    Raises ValueError if there is no supernet.
+    """
+    run = Run(folder)
+    same_data(run, data)
+    search = Search(run, run.config, data)
+    strategy, saved = search.strategy, run.load()
     if not isinstance(strategy, OneShot) or saved is None:
         raise ValueError(
             f"{folder} is a search by {search.config['strategy']['name']}, which trains no supernet: there "
@@ -50,10 +64,7 @@ def inherited(subject: Subject, data: Dataset) -> Inherited:
         task = search.task(None)
         strategy.resume(task, (), saved)
         strategy.begin(task)
-        space, state = strategy.inherited(best)
-        accuracy = strategy.score(best)
-    scale = {**parted(search.config["space"])[0], **space.scale}
-    return Inherited(state, {k: v for k, v in scale.items() if k not in ("name", *FROM_DATA)}, accuracy)
+    return search, strategy
 
 
 def prepare(subject: Subject, config: Mapping[str, Any], folder: Path, *, data: Dataset) -> dict[str, Any]:

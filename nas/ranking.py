@@ -30,7 +30,7 @@ def ranking(search: Search) -> dict[str, Any] | None:
         return None
     if told := [event for event in search.run.events() if event["kind"] == "ranking"]:
         return told[-1]
-    drawn = strangers(search.space, settings["networks"], generator(search.seed, "ranking"), known=set())
+    drawn = strangers(search.space, settings["networks"], generator(search.seed, "ranking"))
     goal = Goal.parse(settings["metric"])
     search.watcher.stage("ranking", len(drawn))
     pairs = [
