@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from nas.evaluators.table import Table, Tabular
 from nas.execution import Trial
 from nas.execution.simulated import Simulated
+from nas.execution.workers import begin_worker, end
 from nas.goal import Goal
 from nas.pareto import hypervolume, nondominated
 from nas.registry import label
@@ -273,11 +274,14 @@ def bench(
         with threadpool_limits(1):
             curves = [on.run(strategy, bound, seed=key) for key in keys]
     else:
-        with ProcessPoolExecutor(
+        pool = ProcessPoolExecutor(
             workers, get_context("spawn"), initializer=_start, initargs=(on,), max_tasks_per_child=alone
-        ) as pool:
+        )
+        try:
             jobs = [pool.submit(_run, strategy, bound, key) for key in keys]
             curves = [job.result() for job in jobs]
+        finally:
+            end(pool)
     return Measured(
         name or label(strategy), strategy, bound, curves, time.perf_counter() - began,
         on.table.most(on.report.metric, smallest=on.report.smallest),
@@ -292,6 +296,7 @@ def _start(on: Bench) -> None:
     import torch
 
     global _bench
+    begin_worker()
     torch.set_num_threads(1)
     threadpool_limits(1)  # of the libraries under NumPy: on small matrices threads only wait for each other
     _bench = on

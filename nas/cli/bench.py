@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.cli import options as o
-from nas.cli.errors import say
+from nas.cli.errors import goes_on_with, say
 
 if TYPE_CHECKING:
     from nas.bench import Measured
@@ -114,6 +114,7 @@ def _searches(
 ) -> Callable[[SearchSpace, Goal], Searches]:
     """How strategies with a supernet search, once the space and what is reported are known."""
     assert folder is not None
+    goes_on_with(f"the same command, with --out {folder}")
     from nas.bench_searches import Searches
 
     read = {"path": str(table), "key": key, "join": list(map(str, join))}

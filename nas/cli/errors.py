@@ -8,7 +8,7 @@ import errno
 import sys
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-_resume: list[str] = []  # the line that takes up the run at work
+_resume: list[str] = []  # the line that takes up what is at work
 
 
 _signals: list[int] = []  # that asked for an end
@@ -28,7 +28,12 @@ def stop_if_interrupted() -> None:
 
 def at_work(folder: object) -> None:
     """Remember the run at work, so that an interruption can say how to go on."""
-    _resume[:] = [f"nas resume {folder}"]
+    goes_on_with(f"nas resume {folder}")
+
+
+def goes_on_with(command: str) -> None:
+    """Remember how to go on after an interruption."""
+    _resume[:] = [command]
 
 
 def exit_status(error: BaseException, *, debug: bool = False) -> int:
@@ -45,7 +50,7 @@ def exit_status(error: BaseException, *, debug: bool = False) -> int:
 
         traceback.print_exception(error)
     if interrupted:
-        say("interrupted" + ("; the run is saved, go on with:\n  " + _resume[0] if _resume else ""))
+        say("interrupted" + ("; what is done is saved, go on with:\n  " + _resume[0] if _resume else ""))
         return INTERRUPTED
     if isinstance(error, ArithmeticError | RunFailed):
         say(f"error: {error}")

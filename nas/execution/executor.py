@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 from abc import ABC, abstractmethod
 from collections import deque
@@ -16,6 +15,7 @@ from typing import Annotated, Protocol
 
 from pydantic import Field
 
+from nas.execution.workers import begin_worker, end
 from nas.registry import Registry, load_file, loaded_files
 from nas.search_space import Architecture
 from nas.seeding import derive
@@ -148,11 +148,8 @@ class Local(Executor):
                 yield trial, error if isinstance(error, Exception) else future.result()
 
     def close(self) -> None:
-        for pool in self._pools.values():
-            processes = list((pool._processes or {}).values())
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:  # what is still being evaluated is evaluated again on resume
-                process.terminate()
+        for pool in self._pools.values():  # what is still being evaluated is evaluated again on resume
+            end(pool)
 
     def _key(self, trial: Trial) -> int:
         return derive(self.seed, "trial", trial.number)
@@ -175,14 +172,10 @@ _evaluator: Evaluator | None = None  # of a worker process
 
 def _start(files: list[Path], evaluator: bytes, threads: int, deterministic: bool, worker: int) -> None:
     """Make a worker process ready. The evaluator may be made of what is defined in the files."""
-    import signal
-    import threading
-
     import torch
 
     global _evaluator
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    begin_worker()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
     try:
@@ -204,14 +197,6 @@ class _Failing:
 
     def __call__(self, trial: Trial, *, seed: int) -> Result:
         raise self.error
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed closes nothing: without this its workers would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _evaluate(trial: Trial, seed: int) -> Result:
