@@ -27,7 +27,7 @@ class Usage:
         self.steps, self.seconds, self.peak = 0, 0.0, 0
         if before := usage(folder):
             self.steps, self.peak = before["steps"], before["peak_memory"]
-            self.seconds = before["step_seconds"] * before["steps"]
+            self.seconds = before.get("step_seconds", 0.0) * before["steps"]
         self._times: list[float] = []
 
     def tick(self) -> None:
@@ -41,12 +41,13 @@ class Usage:
             self.seconds += self._times[-1] - self._times[0]
         self._times = []
         self.peak = max(self.peak, peak_memory(self.device))
-        told = {"steps": self.steps, "step_seconds": self.seconds / max(1, self.steps)}
-        replace(self.path, json.dumps({**told, "peak_memory": self.peak}) + "\n")
+        timed = {"step_seconds": self.seconds / self.steps} if self.steps else {}
+        told = {"steps": self.steps, **timed, "peak_memory": self.peak}
+        replace(self.path, json.dumps(told) + "\n")
 
 
 def usage(folder: Path) -> dict[str, Any]:
-    """Timed steps, seconds a step and peak memory in bytes of a run; empty where nothing was measured."""
+    """Timed steps, seconds a step (if there are any) and peak memory in bytes; empty if nothing was measured."""
     path = folder / USAGE
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from conftest import Command
+from conftest import Command, sets
 from data_helpers import tables
 
 from nas.bench import bench
@@ -20,6 +20,7 @@ from nas.evaluators.table import Table, Tabular
 from nas.execution import Result, Trial
 from nas.execution.simulated import Simulated
 from nas.report.bench import write
+from nas.report.ledger import record
 from nas.search_space import SearchSpace, space
 from nas.search_space.listed import Listed
 
@@ -224,12 +225,45 @@ def test_several_strategies_give_a_table_and_a_plot(nas: Command, tmp_path: Path
     assert "| random?epochs=2 |" in (tmp_path / "out" / "table.md").read_text()
 
 
+SHARED = [
+    *("--report", "cifar10_test_200", "--data", "digits", "--jobs", "2"),
+    *sets(["space.channels=2", "space.cells=1", "data.limit=60", "ranking.networks=5"]),
+]
+
+
+def test_a_search_with_a_supernet_is_scored_by_the_table(nas: Command, tmp_path: Path) -> None:
+    table, out = tables() / "nasbench201.csv.gz", tmp_path / "out"
+    two = ("--strategy", "rsws?epochs=2&rounds=1&batch=8", "--strategy", "darts?epochs=2&batch=8")
+    asked = ("bench", "--table", str(table), *two, *SHARED, "--seeds", "2", "--out", str(out), "--json")
+    document = nas(*asked).document
+    known = Table.read(table, columns=("cifar10_test_200",))
+    for name, each in zip(("rsws", "darts"), document, strict=True):
+        runs = [record(folder) for folder in sorted(out.glob(f"{name}-*"))]
+        found = {known.value(run.best["literal"], "cifar10_test_200") for run in runs}
+        assert len(runs) == 2
+        assert set(each["values"]) == found
+        taus = [event["metrics"]["kendall"] for run in runs for event in run.of("ranking")]
+        assert each["kendall"] == pytest.approx(sum(taus) / 2)
+        assert each["step_seconds"] > 0
+        assert each["peak_memory"] > 10**7
+        for event in (event for run in runs for event in run.of("ranked")):
+            assert event["metrics"]["cifar10_test_200"] == known.value(event["literal"], "cifar10_test_200")
+    ledgers = {path: path.read_text() for path in out.glob("*/events.jsonl")}
+    assert [each["values"] for each in nas(*asked).document] == [each["values"] for each in document]
+    assert ledgers == {path: path.read_text() for path in out.glob("*/events.jsonl")}
+    other = nas(*asked, "--set", "space.channels=4")
+    assert other.status == 2
+    assert "holds a search with other settings" in other.err
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
         (["--strategy", "randm"], "did you mean 'random'"),
         (["--strategy", "random?epoch=3"], "did you mean 'epochs'"),
-        (["--strategy", "darts"], "trains a supernet"),
+        (["--strategy", "darts"], "name the data with --data"),
+        (["--strategy", "darts?epoch=3", "--data", "digits"], "did you mean 'epochs'"),
+        (["--strategy", "random", "--set", "space.channels=4"], "only the section strategy applies"),
         (["--strategy", "random", "--objective", "cifar10_valid_13"], "did you mean 'cifar10_valid_12'"),
         (["--strategy", "random", "--space", "darts"], "a literal of 'darts'"),
         (["--strategy", "random", "--budget", "10s"], "needs --cost-column"),

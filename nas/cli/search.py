@@ -105,7 +105,7 @@ def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
         if "front" in result:
             show.console.print(f"{len(result['front'])} networks on the front: {run.folder / FRONT}")
         told = [f"{result['params']:,} parameters, {result['macs']:,} multiply-adds", spent]
-        if "steps" in result["cost"]:
+        if "step_seconds" in result["cost"]:
             told.append(
                 f"{1000 * result['cost']['step_seconds']:.0f} ms a step of the supernet, "
                 f"peak memory {result['cost']['peak_memory'] / 2**20:,.0f} MiB"

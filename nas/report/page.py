@@ -206,7 +206,7 @@ def _cost(run: Record) -> str:
         if trials
         else ""
     )
-    if run.usage:
+    if "step_seconds" in run.usage:
         told += (
             f"\n\nA step of the supernet took {1000 * run.usage['step_seconds']:.1f} ms "
             f"(mean of {run.usage['steps']:,}); peak memory {run.usage['peak_memory'] / 2**20:,.0f} MiB."
