@@ -47,7 +47,7 @@ class Usage:
 
 
 def usage(folder: Path) -> dict[str, Any]:
-    """Timed steps, seconds a step (if there are any) and peak memory in bytes; empty if nothing was measured."""
+    """Timed steps, seconds a step (if any) and peak memory in bytes; empty if nothing was measured."""
     path = folder / USAGE
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     return found
