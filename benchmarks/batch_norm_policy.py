@@ -33,7 +33,9 @@ def main() -> None:
 
     read = record(options.run)
     events = [event for event in read.of("ranked") if "error" not in event]
-    search, strategy = taken_up(options.run, load_data(read.config, root=options.data_dir))
+    search, strategy = taken_up(
+        options.run, load_data(read.config, root=options.data_dir), device=read.config["device"]
+    )
     assert isinstance(strategy, SharedWeights)
     goal = Goal.parse(search.config["ranking"]["metric"])
     alone = [goal.score(event["metrics"]) for event in events]

@@ -53,7 +53,7 @@ def search(
     from nas.config import resolve_search
     from nas.evaluators.demand import demand
     from nas.loop import begin, proceed
-    from nas.strategies import STRATEGIES, OneShot
+    from nas.strategies import has_supernet
     from nas.training import load_data
 
     foreign = None if isinstance(data, str) else as_dataset(data)
@@ -67,9 +67,8 @@ def search(
     chosen: dict[str, Any] = {"name": space} if isinstance(space, str) else _of_space(space)
     given = {"space": chosen, "strategy": strategy, "data": named}
     config = resolve_search([given, settings], foreign_data=foreign is not None)
-    chosen_strategy = STRATEGIES.resolve(config["strategy"]["name"])
-    if objective is not None and issubclass(chosen_strategy, OneShot):
-        name = config["strategy"]["name"]
+    name = config["strategy"]["name"]
+    if objective is not None and has_supernet(name):
         raise ValueError(
             f"strategy {name} trains a supernet and evaluates no architecture: an objective needs another"
         )

@@ -28,7 +28,7 @@ from nas.registry import label
 from nas.search_space import SearchSpace
 from nas.seeding import derive
 from nas.signature import bind, parameters
-from nas.strategies import STRATEGIES, AskTell, OneShot, Task
+from nas.strategies import STRATEGIES, AskTell, Task, has_supernet
 
 FACTS = ("kendall", "spearman", "search_seconds", "step_seconds", "peak_memory")
 
@@ -51,10 +51,8 @@ class Searching(Protocol):
     def check(self, strategy: str, arguments: Mapping[str, Any]) -> None:
         """Raises Errors for wrong arguments."""
 
-    def run(
-        self, strategy: str, arguments: Mapping[str, Any], *, seed: int, table: Table, report: str
-    ) -> Curve:
-        """One search."""
+    def run(self, strategy: str, arguments: Mapping[str, Any], *, seed: int, on: Bench) -> Curve:
+        """One search, scored by the table of a bench."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,12 @@ class Bench:
         Raises Errors for wrong ones, ValueError for a strategy that needs data, or an objective.
         """
         found = STRATEGIES.resolve(strategy)
-        if _one_shot(strategy):
+        if has_supernet(strategy):
+            if self.space.limits:
+                raise ValueError(
+                    f"strategy {strategy} searches a whole space, and the table has {len(self.table.rows):,} "
+                    f"architectures of {self.space.name!r}: it cannot score all that may be found"
+                )
             if self.searches is None:
                 raise ValueError(
                     f"strategy {strategy} trains a supernet, and the table scores what it finds: name the "
@@ -119,11 +122,9 @@ class Bench:
 
     def run(self, strategy: str, arguments: Mapping[str, Any], *, seed: int) -> Curve:
         """One search. Raises ValueError if what it found has no score."""
-        if _one_shot(strategy):
+        if has_supernet(strategy):
             assert self.searches is not None
-            return self.searches.run(
-                strategy, arguments, seed=seed, table=self.table, report=self.report.metric
-            )
+            return self._scored_well(strategy, self.searches.run(strategy, arguments, seed=seed, on=self))
         evaluate = Tabular(self.table, tuple(goal.metric for goal in self.goals), self.fidelities)
         executor = Simulated(evaluate, self._cost(evaluate), workers=self.workers)
         made = STRATEGIES.resolve(strategy)(**arguments)
@@ -150,12 +151,16 @@ class Bench:
             curve.clock.append(executor.now)
         if best is None:
             raise ValueError(f"a search by {label(strategy)} has no result: {why}")
-        if math.isnan(value):
-            raise ValueError(
-                f"{label(strategy)} found {best.architecture.literal}, of which the table has no "
-                f"{self.report.metric}: --report takes a column without empty cells"
-            )
         curve.front = [self._scored(trial) for trial, _ in made.front()] if len(self.goals) > 1 else []
+        return self._scored_well(strategy, curve)
+
+    def _scored_well(self, strategy: str, curve: Curve) -> Curve:
+        """The curve itself. Raises ValueError if what was found has an empty cell."""
+        if math.isnan(curve.values[-1]):
+            raise ValueError(
+                f"{label(strategy)} found an architecture of which the table has no {self.report.metric}: "
+                "--report takes a column without empty cells"
+            )
         return curve
 
     def _cost(self, evaluate: Tabular) -> Any:
@@ -269,19 +274,18 @@ def bench(
     bound = on.arguments(strategy, arguments or {})
     keys = [derive(seed, "bench", number) % 2**31 for number in range(seeds)]
     began = time.perf_counter()
-    alone = 1 if _one_shot(strategy) else None  # a process each: the peak of its memory is that of a search
-    if (workers == 1 or seeds == 1) and not alone:
+    if workers == 1 or seeds == 1:
         with threadpool_limits(1):
             curves = [on.run(strategy, bound, seed=key) for key in keys]
     else:
-        pool = ProcessPoolExecutor(
-            workers, get_context("spawn"), initializer=_start, initargs=(on,), max_tasks_per_child=alone
-        )
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=(on,))
         try:
             jobs = [pool.submit(_run, strategy, bound, key) for key in keys]
             curves = [job.result() for job in jobs]
-        finally:
+        except BaseException:
             end(pool)
+            raise
+        pool.shutdown()
     return Measured(
         name or label(strategy), strategy, bound, curves, time.perf_counter() - began,
         on.table.most(on.report.metric, smallest=on.report.smallest),
@@ -305,8 +309,3 @@ def _start(on: Bench) -> None:
 def _run(strategy: str, arguments: Mapping[str, Any], seed: int) -> Curve:
     assert _bench is not None
     return _bench.run(strategy, arguments, seed=seed)
-
-
-def _one_shot(strategy: str) -> bool:
-    found = STRATEGIES.resolve(strategy)
-    return isinstance(found, type) and issubclass(found, OneShot)

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.bench import FACTS, Curve
+from nas.bench import FACTS, Bench, Curve
 from nas.config import resolve_search
 from nas.documents import read_yaml
-from nas.evaluators.table import Table
 from nas.registry import label
 from nas.run import CONFIG, Run
 
@@ -28,13 +27,17 @@ class Searches:
         folder: where the runs are; one that was cut off goes on, a finished one is read.
         layers: configuration, of data, space and ranking.
         space: its address.
-        table: arguments of the evaluator of that name, with which the supernet's ranking is compared too.
+        table: arguments of the evaluator of that name.
+        metric: the column, perhaps with a direction, with which the supernet's ranking is compared.
+        threads: of each search.
     """
 
     folder: Path
     layers: Sequence[Mapping[str, Any]]
     space: str
     table: Mapping[str, Any]
+    metric: str
+    threads: int = 1
 
     def check(self, strategy: str, arguments: Mapping[str, Any]) -> None:
         self.config(strategy, arguments, seed=0)
@@ -46,17 +49,16 @@ class Searches:
         own = {
             "strategy": {"name": strategy, **arguments},
             "evaluator": {"name": "table", **self.table},
-            "ranking": {"metric": self.table["columns"][0]},
+            "ranking": {"metric": self.metric},
             "controls": 0,
+            "threads": self.threads,
             "seed": seed,
         }
         found = resolve_search([{"space": {"name": self.space}}, *self.layers, own])
         found["device"] = available(found["device"])
         return found
 
-    def run(
-        self, strategy: str, arguments: Mapping[str, Any], *, seed: int, table: Table, report: str
-    ) -> Curve:
+    def run(self, strategy: str, arguments: Mapping[str, Any], *, seed: int, on: Bench) -> Curve:
         """Search, or read what was searched. Raises ValueError if the folder holds another search."""
         from nas.loop import begin, proceed
         from nas.report.ledger import record
@@ -66,7 +68,7 @@ class Searches:
         data = load_data(config)
         folder = self.folder / self.named(strategy, arguments, seed=seed)
         if (folder / CONFIG).exists():
-            if read_yaml(folder / CONFIG) != _as_read(config):
+            if _but_threads(read_yaml(folder / CONFIG)) != _but_threads(_as_read(config)):
                 raise ValueError(f"{folder} holds a search with other settings: name another --out")
             opened = Run.open(folder)
         else:
@@ -76,7 +78,7 @@ class Searches:
         read = record(folder)
         known = {**result.get("ranking", {}), **result["cost"], "search_seconds": read.phases()["search"]}
         return Curve(
-            [table.value(event["literal"], report) for event in read.epochs],
+            [on.table.value(event["literal"], on.report.metric) for event in read.epochs],
             [event["seconds"] for event in read.epochs],
             facts={name: known[name] for name in FACTS if name in known},
         )
@@ -85,6 +87,11 @@ class Searches:
         """The folder of a search: strategy, arguments and seed."""
         told = "-".join(f"{key}={value}" for key, value in arguments.items())
         return re.sub(r"[^\w.=-]+", "_", "-".join(filter(None, (label(strategy), told, str(seed)))))
+
+
+def _but_threads(config: Mapping[str, Any]) -> Config:
+    """What a search depends on wherever it goes on: the bits of its last digits apart."""
+    return {key: value for key, value in config.items() if key not in ("threads", "device")}
 
 
 def _as_read(config: Config) -> Any:

@@ -19,7 +19,7 @@ import yaml
 from nas.budget import Budget
 from nas.constraints import RULES, limits, parted
 from nas.data import DATA, defaults
-from nas.goal import ACCURACY, goals_from
+from nas.goal import ACCURACY, Goal, goals_from
 from nas.recipe import Recipe, pruned, recipe, recipe_for
 from nas.registry import absolute, unknown
 from nas.search_space.address import split, structure, tuned, written
@@ -204,10 +204,12 @@ def _search(check: _Check, given: Layer) -> dict[str, Any]:
 
 def _ranking(check: _Check, strategy: Any, name: str, given: Layer | None) -> dict[str, Any]:
     """The section ``ranking``, of a strategy with a supernet."""
-    from nas.strategies import OneShot
+    from nas.strategies import has_supernet
 
-    if isinstance(strategy, type) and issubclass(strategy, OneShot):
-        return {"ranking": check.bind(ranking_settings, given or {}, "ranking")}
+    if strategy is not None and has_supernet(name):
+        bound = check.bind(ranking_settings, given or {}, "ranking")
+        goal = check.attempt(Goal.parse, bound.get("metric", ACCURACY.metric))
+        return {"ranking": {**bound, "metric": str(goal)}}
     if given is not None and strategy is not None:
         check.errors.append(
             f"ranking compares networks in a supernet with themselves alone, and strategy {name} has no "
@@ -361,10 +363,9 @@ def _known(check: _Check, given: Layer, known: Sequence[str], where: str = "conf
 
 def _budget(check: _Check, given: Layer, base: Layer, strategy: str) -> str:
     """The budget that was given, or the recipe's or the strategy's own."""
-    from nas.strategies import STRATEGIES, OneShot
+    from nas.strategies import STRATEGIES, has_supernet
 
-    found = STRATEGIES.resolve(strategy)
-    one_shot = isinstance(found, type) and issubclass(found, OneShot)
+    one_shot = has_supernet(strategy)
     asked = given.get("strategy", {}).get("epochs") if one_shot else None
     budget = (
         given.get("budget", f"{asked}epochs" if asked else None)

@@ -13,8 +13,7 @@ from nas.subject import Subject
 from nas.training import train_network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from random import Random
+    from collections.abc import Callable, Iterable
 
     from nas.loop import Search
 
@@ -44,9 +43,9 @@ def controls(search: Search, best: Architecture) -> dict[str, dict[str, float]]:
 
 
 def strangers(
-    space: SearchSpace, count: int, rng: Random, *, known: Iterable[Architecture] = ()
+    space: SearchSpace, count: int, draw: Callable[[], Architecture], *, known: Iterable[Architecture] = ()
 ) -> list[Architecture]:
-    """Random architectures that are different networks, and none of the `known` ones; fewer if there are no
+    """Drawn architectures that are different networks, and none of the `known` ones; fewer if there are no
     more.
     """
     seen = set(map(space.result_digest, known))
@@ -54,7 +53,7 @@ def strangers(
     for _ in range(DRAWS * (count + 1)):
         if len(found) == count:
             break
-        sampled = space.sample(rng)
+        sampled = draw()
         digest = space.result_digest(sampled)
         if digest not in seen:
             seen.add(digest)
@@ -66,7 +65,8 @@ def _opponents(search: Search, best: Architecture) -> list[tuple[str, str, Subje
     """(name, group, network, seed): in rounds, so that an early look shows something of each group."""
     n = search.config["controls"]
     found = Subject("found", best)
-    randoms = strangers(search.space, n, generator(search.seed, "controls"), known=[best])
+    rng = generator(search.seed, "controls")
+    randoms = strangers(search.space, n, lambda: search.space.sample(rng), known=[best])
     figures = search.figures(best)
     label, arguments = hand_designed.like(figures.params, figures.macs, **search.shape)
     designed = Subject(label, arguments=arguments)

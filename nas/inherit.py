@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from nas.config import FROM_DATA
-from nas.constraints import parted
 from nas.data import Dataset
 from nas.loop import Search
 from nas.run import CONFIG, Run, save_tensors
@@ -30,7 +29,7 @@ class Inherited:
     accuracy: float
 
 
-def inherited(subject: Subject, data: Dataset) -> Inherited:
+def inherited(subject: Subject, data: Dataset, *, device: str) -> Inherited:
     """What a search leaves to the network that it found. Raises ValueError where it has no supernet."""
     folder, best = subject.run, subject.architecture
     if folder is None or best is None or Run(folder).config["command"] != "search":
@@ -38,22 +37,22 @@ def inherited(subject: Subject, data: Dataset) -> Inherited:
             f"{subject.name} does not come from a search, so there are no weights to inherit: name the "
             "folder of a run of `nas search`, or leave --inherit out"
         )
-    search, strategy = taken_up(folder, data)
+    search, strategy = taken_up(folder, data, device=device)
     with settled(search.config):
         space, state = strategy.inherited(best)
         accuracy = strategy.score(best)
-    scale = {**parted(search.config["space"])[0], **space.scale}
-    return Inherited(state, {k: v for k, v in scale.items() if k not in ("name", *FROM_DATA)}, accuracy)
+    own = {name: tensor.detach().clone() for name, tensor in state.items()}  # not parts of larger ones
+    return Inherited(own, {k: v for k, v in space.scale.items() if k not in FROM_DATA}, accuracy)
 
 
-def taken_up(folder: Path, data: Dataset) -> tuple[Search, OneShot]:
-    """A search with a supernet and its strategy, as they were last; the run is only read.
+def taken_up(folder: Path, data: Dataset, *, device: str) -> tuple[Search, OneShot]:
+    """A search with a supernet and its strategy, as they were last, on a device; the run is only read.
 
     Raises ValueError if there is no supernet.
     """
     run = Run(folder)
     same_data(run, data)
-    search = Search(run, run.config, data)
+    search = Search(run, {**run.config, "device": device}, data)
     strategy, saved = search.strategy, run.load()
     if not isinstance(strategy, OneShot) or saved is None:
         raise ValueError(
@@ -69,8 +68,8 @@ def taken_up(folder: Path, data: Dataset) -> tuple[Search, OneShot]:
 
 def prepare(subject: Subject, config: Mapping[str, Any], folder: Path, *, data: Dataset) -> dict[str, Any]:
     """The configuration of a training that begins with inherited weights, which are laid into its folder."""
-    found = inherited(subject, data)
-    if not (folder / CONFIG).exists():  # else it is refused when it is begun
+    found = inherited(subject, data, device=config["device"])
+    if not (folder / CONFIG).exists() and not folder.is_file():  # else it is refused when it is begun
         folder.mkdir(parents=True, exist_ok=True)
-        save_tensors(folder / INHERITED, {"network": dict(found.state), "accuracy": found.accuracy})
+        save_tensors(folder / INHERITED, {"network": found.state, "accuracy": found.accuracy})
     return {**config, "network": dict(found.scale), "inherits": str(subject.run)}

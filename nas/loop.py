@@ -125,7 +125,8 @@ class Search:
 
     def spent(self) -> str | None:
         """Which limit of time is reached, or None."""
-        in_use = devices(self.config["device"], self.config["executor"].get("workers", 1))
+        workers = self.config["executor"].get("workers", 1) if isinstance(self.strategy, AskTell) else 1
+        in_use = devices(self.config["device"], workers)
         return self.budget.spent(seconds=self.run.seconds, devices=in_use)
 
     def _take_up(self, task: Task) -> list[dict[str, Any]]:
@@ -220,7 +221,7 @@ class Search:
         )
 
     def _tick(self, done: int, total: int) -> None:
-        self.usage.tick()
+        self.usage.tick(done, total)
         self.watcher.tick(done, total)
 
     # --- after the search -----------------------------------------------------------------------------------

@@ -30,9 +30,12 @@ def ranking(search: Search) -> dict[str, Any] | None:
         return None
     if told := [event for event in search.run.events() if event["kind"] == "ranking"]:
         return told[-1]
-    drawn = strangers(search.space, settings["networks"], generator(search.seed, "ranking"))
+    strategy, rng = search.strategy, generator(search.seed, "ranking")
+    assert isinstance(strategy, OneShot)
+    drawn = strangers(search.space, settings["networks"], lambda: strategy.random(rng))
     goal = Goal.parse(settings["metric"])
-    search.watcher.stage("ranking", len(drawn))
+    done = sum(event["kind"] == "ranked" for event in search.run.events())
+    search.watcher.stage("ranking", len(drawn), done)
     pairs = [
         (event["metrics"][SHARED], goal.score(event["metrics"]))
         for event in _measured(search, drawn, goal, settings["epochs"])
@@ -57,14 +60,15 @@ def _measured(
     executor = search.executor()
     task = Task(
         Listed.of(search.space, drawn), derive(search.seed, "ranking"), goals=(goal,),
-        lag=search.config["search"]["lag"], executor=executor,
+        lag=search.config["search"]["lag"], ordered=search.config["search"]["order"] == "number",
+        executor=executor,
     )  # fmt: skip
     try:
         alone.resume(task, _past(search, before, epochs), None)
         for report in alone.reports(task):
             if report.kind != "trial":
                 continue
-            event = _log(search, report)
+            event = _log(search, report, goal)
             search.tell(event)
             yield event
     finally:
@@ -81,14 +85,15 @@ def _past(search: Search, before: Sequence[Mapping[str, Any]], epochs: int) -> I
         )  # fmt: skip
 
 
-def _log(search: Search, report: Report) -> dict[str, Any]:
+def _log(search: Search, report: Report, goal: Goal) -> dict[str, Any]:
     """A network's result alone and, if it has one, in the supernet."""
     assert isinstance(search.strategy, OneShot)
     assert report.architecture is not None
-    metrics, error = dict(report.metrics), report.error
+    metrics, error = {}, report.error
     if error is None:
         try:
-            metrics = {SHARED: search.strategy.score(report.architecture), **metrics}
+            shared = search.strategy.score(report.architecture)
+            metrics = {SHARED: shared, goal.metric: report.metrics[goal.metric]}
         except FloatingPointError as problem:
             error = f"in the supernet: {problem}"
     return search.run.log(

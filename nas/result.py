@@ -18,10 +18,10 @@ def document(run: Run, final: Mapping[str, Any], *, space: SearchSpace, front: R
     selected = [event for event in events if event["kind"] == "selected"][-1]
     recipe = space.parse(selected["literal"]).recipe
     trials = sum(1 for event in events if event["kind"] == "trial" and not event.get("replayed"))
-    gpus, searching = 0, max((e["seconds"] for e in events if e["kind"] in ("trial", "epoch")), default=0.0)
+    gpus = 0
     if str(run.config["device"]).startswith("cuda"):
         gpus = devices(run.config["device"], run.config["executor"].get("workers", 1))
-    gpu_seconds = final["seconds"] + (gpus - 1) * searching if gpus else 0.0  # after the search one is in use
+    gpu_seconds = final["seconds"] + (gpus - 1) * _by_workers(events) if gpus else 0.0
     return {
         "run": str(run.folder),
         "space": space.name,
@@ -42,6 +42,13 @@ def document(run: Run, final: Mapping[str, Any], *, space: SearchSpace, front: R
         },
         **front.to_dict(),
     }
+
+
+def _by_workers(events: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds in which the workers evaluated: the trials of a search, or the networks of a ranking."""
+    last = {event["kind"]: float(event["seconds"]) for event in events}
+    ranking = last["ranked"] - last["selected"] if "ranked" in last else 0.0
+    return last.get("trial", 0.0) + ranking
 
 
 def _ranking(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -130,7 +130,8 @@ def proceed_training(
     if done:
         return {**done[-1]["result"], "run": str(run.folder)}
     same_data(run, data)
-    state, first = run.load(), load_tensors(run.folder / INHERITED)
+    state = run.load()
+    first = _first(run) if "inherits" in config and not state else None
     run.cut_back(state["covers"] if state else 0)
     if state:
         run.log("resume")
@@ -140,7 +141,7 @@ def proceed_training(
     board = replay(run.events(), run.folder / "tensorboard", config=config)
     with settled(config), closing(board):
         _, network = build(config, data)
-        if first and not state:
+        if first:
             network.load_state_dict(first["network"])
         train, valid = _parts(config, data)
         norms: dict[str, Any] = {"mean": data.mean, "std": data.std, "device": config["device"]}
@@ -171,6 +172,17 @@ def proceed_training(
         board.write(final)
     seen(final)
     return {"run": str(run.folder), **final["result"]}
+
+
+def _first(run: Run) -> dict[str, Any]:
+    """The weights that a training inherits. Raises ValueError if they are gone."""
+    found = load_tensors(run.folder / INHERITED)
+    if found is None:
+        raise ValueError(
+            f"{run.folder} begins with weights of {run.config['inherits']}, and its {INHERITED} is gone: "
+            f"begin anew with `nas train {run.config['inherits']} --inherit`"
+        )
+    return found
 
 
 def _document(measured: Mapping[str, float], split: str, examples: int, figures: Cost) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import sys
@@ -12,14 +13,16 @@ from typing import Any
 from nas.run import replace
 
 USAGE = "usage.json"
+STATUS = Path("/proc/self/status")
 
 
 class Usage:
     """Counts and times steps of training, over all processes that worked on a run.
 
     A step is timed from the end of the one before it; the first of an epoch is not, and nothing is where an
-    epoch trains nothing. Memory is the peak of what this process held in main memory, the interpreter and
-    the data included, or on CUDA of what was allocated on the device.
+    epoch trains nothing. Memory is the peak since the search began of what this process held in main memory,
+    the interpreter and the data included (on Linux; elsewhere since the process began), or on CUDA of what
+    was allocated on the device.
     """
 
     def __init__(self, folder: Path, device: str) -> None:
@@ -29,9 +32,17 @@ class Usage:
             self.steps, self.peak = before["steps"], before["peak_memory"]
             self.seconds = before.get("step_seconds", 0.0) * before["steps"]
         self._times: list[float] = []
+        self._begun = False
 
-    def tick(self) -> None:
-        """A step has ended."""
+    def tick(self, done: int, total: int) -> None:
+        """`done` of `total` steps of an epoch have ended."""
+        if not self._begun:
+            self._begun = True
+            _forget_peak(self.device)
+        if self.device.startswith("cuda") and done in (1, total):  # it works behind this process
+            import torch
+
+            torch.cuda.synchronize(self.device)
         self._times.append(time.perf_counter())
 
     def epoch(self, *, trained: bool) -> None:
@@ -54,10 +65,23 @@ def usage(folder: Path) -> dict[str, Any]:
 
 
 def peak_memory(device: str) -> int:
-    """Bytes: of this process so far, or allocated so far on a CUDA device."""
+    """Bytes, since they were last forgotten: held by this process, or allocated on a CUDA device."""
     if device.startswith("cuda"):
         import torch
 
         return torch.cuda.max_memory_allocated(device)
+    if STATUS.exists():
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _forget_peak(device: str) -> None:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    elif STATUS.exists():
+        with contextlib.suppress(OSError):  # a container may not allow it
+            STATUS.with_name("clear_refs").write_text("5")

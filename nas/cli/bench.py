@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ from nas.cli import options as o
 from nas.cli.errors import goes_on_with, say
 
 if TYPE_CHECKING:
-    from nas.bench import Measured
+    from nas.bench import Bench, Measured
     from nas.bench_searches import Searches
     from nas.goal import Goal
     from nas.search_space import SearchSpace
@@ -74,25 +74,34 @@ def command(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
+    """Each strategy in turn; table and plot if there are several, or runs to keep."""
     from nas.bench import bench
     from nas.config import cores
     from nas.described import described
     from nas.run import new_folder
+    from nas.train import available
 
     allowed = ("strategy",) if data is None else ("strategy", "space", "data", "ranking")
     given = o.sections(config, set_, *allowed)
     shared = given.pop("strategy")
     folder = out or (new_folder("bench") if data or len(strategy) > 1 else None)
     layers = [*o.layers(None, None, data=data, data_dir=data_dir, device=device), given]
+    entries = [_entry(each, shared) for each in strategy]
+    _check_use(
+        [name for name, _ in entries], data, given, objective=objective, trials=trials, budget=budget,
+        fidelity=fidelity, cost_column=cost_column, workers=workers > 1,
+    )  # fmt: skip
+    read = {"path": str(table), "key": arch_column, "join": list(map(str, join or ()))}
+    jobs = jobs or (1 if data and available(device or "auto").startswith("cuda") else cores())
+    threads = max(1, cores() // jobs)
     on = described(
         table, space=space, arch_column=arch_column, join=join or (), objectives=objective or (),
         report=report, trials=trials, fidelities=fidelity or (), cost=cost_column, budget=budget,
-        workers=workers, searches=_searches(folder, layers, table, arch_column, join or ()) if data else None,
+        workers=workers, searches=_searches(folder, layers, read, threads) if data else None,
     )  # fmt: skip
-    entries = [_entry(each, shared) for each in strategy]
     for name, arguments in entries:
         on.arguments(name, arguments)
-    found, jobs = [], jobs or cores()
+    found = []
     for text, (name, arguments) in zip(strategy, entries, strict=True):
         measured = bench(on, name, arguments, name=_name(text), seeds=seeds, seed=seed, workers=jobs)
         found.append(measured)
@@ -101,24 +110,51 @@ def command(
     documents: list[dict[str, Any]] = [measured.to_dict() for measured in found]
     lines = [f"{each.name} {each.mean:.4f} +- {each.std:.4f}" for each in found]
     if folder is not None:
-        from nas.report.bench import write
-
-        text = write(folder, on, found)
-        if not quiet:
-            say(f"\n{text}\n{folder}/table.md, {folder}/curves.png, {folder}/bench.json")
+        _write(folder, on, found, quiet=quiet)
     o.answer(documents if len(found) > 1 else documents[0], "\n".join(lines), as_json=json)
 
 
 def _searches(
-    folder: Path | None, layers: list[dict[str, Any]], table: Path, key: str, join: Sequence[Path]
+    folder: Path | None, layers: list[dict[str, Any]], read: dict[str, Any], threads: int
 ) -> Callable[[SearchSpace, Goal], Searches]:
     """How strategies with a supernet search, once the space and what is reported are known."""
     assert folder is not None
     goes_on_with(f"the same command, with --out {folder}")
     from nas.bench_searches import Searches
 
-    read = {"path": str(table), "key": key, "join": list(map(str, join))}
-    return lambda made, reported: Searches(folder, layers, made.name, {**read, "columns": [reported.metric]})
+    def made(space: SearchSpace, reported: Goal) -> Searches:
+        table = {**read, "columns": [reported.metric]}
+        return Searches(folder, layers, space.name, table, str(reported), threads)
+
+    return made
+
+
+def _check_use(names: Sequence[str], data: str | None, given: Mapping[str, Any], **flags: Any) -> None:
+    """Raises ValueError for what none of the strategies has a use for."""
+    from nas.strategies import has_supernet
+
+    supernets = [name for name in names if has_supernet(name)]
+    if data is not None and not supernets:
+        raise ValueError("--data is for strategies with a supernet, and none is named: leave it out")
+    unused = [f"--{flag.replace('_', '-')}" for flag, value in flags.items() if value]
+    if unused and len(supernets) == len(names):
+        raise ValueError(
+            f"{' and '.join(unused)}: these strategies train a supernet with data and evaluate nothing in "
+            "the table: leave it out; epochs are an argument, as in --strategy 'darts?epochs=20'"
+        )
+    if supernets and flags["cost_column"]:
+        raise ValueError("--cost-column times evaluations, and a supernet has none: bench these alone")
+    for section, key in (("space", "name"), ("ranking", "metric")):
+        if key in given.get(section, {}):
+            raise ValueError(f"{section}.{key} follows from the table and --report: leave it out")
+
+
+def _write(folder: Path, on: Bench, found: Sequence[Measured], *, quiet: bool) -> None:
+    from nas.report.bench import write
+
+    text = write(folder, on, found)
+    if not quiet:
+        say(f"\n{text}\n{folder}/table.md, {folder}/curves.png, {folder}/bench.json")
 
 
 def _told(measured: Measured) -> str:

@@ -38,6 +38,7 @@ from nas.strategies.strategy import (
     Report,
     Strategy,
     Task,
+    has_supernet,
 )
 from nas.strategies.zero_cost import ZeroCost
 
@@ -47,5 +48,5 @@ __all__ = [
     "DrNAS", "Evolution", "Executor", "Exhaustive", "FairDarts", "FairNAS", "GaussianProcess",
     "Hyperband", "LocalSearch", "OneShot", "PCDarts", "PDarts", "ParetoEvolution", "Predictor",
     "Proxyless", "RandomSearch", "RegularizedEvolution", "Reinforce", "Report", "RobustDarts",
-    "SmoothDarts", "Strategy", "Task", "Trial", "ZeroCost",
+    "SmoothDarts", "Strategy", "Task", "Trial", "ZeroCost", "has_supernet",
 ]  # fmt: skip

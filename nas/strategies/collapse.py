@@ -84,7 +84,7 @@ def _has_weights(op: str, attrs: tuple[tuple[str, Scalar], ...]) -> bool:
     """Whether an operation that keeps its input's size has weights."""
     try:
         return node_cost(op, WIDE, WIDE[0], 1, attrs, False)[0] > 0
-    except ValueError:  # it never keeps that size
+    except (ValueError, RuntimeError):  # it never has that size
         return True
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from nas.search_space import SearchSpace
 from nas.strategies.differentiable import Differentiable
 from nas.strategies.shared_weights import Batch, Positive, Tensors
 from nas.strategies.strategy import STRATEGIES
@@ -34,6 +35,14 @@ class Darts(Differentiable):
     order: Literal[1, 2] = 1
     unrolled: Literal["finite", "exact"] = "finite"
     epsilon: Positive = 0.01
+
+    def check(self, space: SearchSpace) -> None:
+        super().check(space)
+        if self.recompute and self.order == 2:
+            raise ValueError(
+                "strategy.order=2 takes second derivatives, which strategy.recompute does not give: leave "
+                "one of them out"
+            )
 
     def alpha_gradient(self, train: Batch, valid: Batch) -> Tensors:
         """The gradient of the validation loss with respect to each alpha, of first or second order."""

@@ -9,6 +9,7 @@ when what is trained, which architecture is derived.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import torch
@@ -43,8 +44,8 @@ class Differentiable(SharedWeights):
         warmup: the first share of the epochs, in which the weights alone are trained.
         alpha_lr, alpha_betas, alpha_weight_decay: of the alphas: Adam.
         recompute: activations inside mixtures are computed again for the gradient: less memory, more time.
-        guard: what a drift to skip connections leads to (`nas.strategies.collapse`): a warning, or the end of
-            the search with the network of the last healthy epoch; ``off`` saves evaluating the derived path.
+        guard: what a collapse (`nas.strategies.collapse`) leads to: a warning, or the end of the
+            search with the network of the last healthy epoch; ``off`` saves evaluating the derived path.
         hessian: every how many epochs the largest eigenvalue of the Hessian of the validation loss in the
             alphas is measured, on one batch; 0: never. Its growth announces a collapse.
     """
@@ -63,6 +64,11 @@ class Differentiable(SharedWeights):
 
     def check(self, space: SearchSpace) -> None:
         super().check(space)
+        if self.recompute and self.hessian:
+            raise ValueError(
+                "strategy.hessian takes second derivatives, which strategy.recompute does not give: leave "
+                "one of them out"
+            )
         if space.finish is not None:
             raise ValueError(
                 f"the wiring of {space.name!r} decides its widths, so its options cannot be mixed: search it "
@@ -229,6 +235,16 @@ class Differentiable(SharedWeights):
         with normalising(self.supernet, "batch", forward=self.supernet), sdpa_kernel(SDPBackend.MATH):
             loss = nn.functional.cross_entropy(self.supernet(x, *Mixing(self.mixing())), y)
             return {"hessian_eigenvalue": largest_eigenvalue(loss, list(self.alphas.values()))}
+
+    def random(self, rng: Random) -> Architecture:
+        """Of options that were not given up: the weights of others are no longer trained."""
+        if self.active is None:
+            return super().random(rng)
+        scores = {
+            name: [[rng.random() if left else -1.0 for left in row] for row in table.tolist()]
+            for name, table in self.active.items()
+        }
+        return self.task.space.project(scores)
 
     def tables(self) -> dict[str, list[list[float]]]:
         return {name: table.tolist() for name, table in self.mixing(detached=True).items()}

@@ -21,6 +21,8 @@ from nas.registry import Registry
 from nas.search_space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
+    from random import Random
+
     import torch
 
     from nas.data.batches import Examples
@@ -100,11 +102,13 @@ class Strategy(ABC):
 class OneShot(Strategy):
     """A strategy that owns a supernet and trains it, epoch by epoch.
 
-    A subclass writes `prepare`, `train_epoch`, `best`, `state` and `load`. It may end itself: then there is
-    no further epoch, and the architecture in `ended` is the result.
+    A subclass writes `prepare`, `train_epoch`, `tables`, `best`, `score`, `state` and `load`, and where its
+    weights fit single networks, `inherited`. It may end itself: then there is no further epoch, and the
+    architecture in `ended` is the result.
     """
 
     epochs: int
+    task: Task
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -131,6 +135,10 @@ class OneShot(Strategy):
     def tables(self) -> dict[str, list[list[float]]]:
         """The mixing weights by decision (rows x options)."""
 
+    def random(self, rng: Random) -> Architecture:
+        """A random architecture whose weights the supernet trains."""
+        return self.task.space.sample(rng)
+
     @abstractmethod
     def score(self, architecture: Architecture) -> float:
         """The accuracy of an architecture on the validation part, 0..1, with the weights of the supernet."""
@@ -156,6 +164,7 @@ class OneShot(Strategy):
 
     def begin(self, task: Task) -> None:
         """Build everything, as it was when the search was cut off."""
+        self.task = task
         self.horizon = task.epochs if task.epochs is not None else self.epochs
         self.prepare(task)
         if self._saved is not None:
@@ -168,3 +177,9 @@ class OneShot(Strategy):
             metrics = self.train_epoch(self.epoch)
             self.epoch += 1
             yield Report("epoch", self.epoch, metrics, self.ended or self.best(), tables=self.tables())
+
+
+def has_supernet(name: str) -> bool:
+    """Whether a strategy trains a supernet, rather than evaluates architectures."""
+    found = STRATEGIES.resolve(name)
+    return isinstance(found, type) and issubclass(found, OneShot)
