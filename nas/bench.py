@@ -30,13 +30,11 @@ from nas.seeding import derive
 from nas.signature import bind, parameters
 from nas.strategies import STRATEGIES, AskTell, Task, has_supernet
 
-FACTS = ("kendall", "spearman", "search_seconds", "step_seconds", "peak_memory")
-
 
 @dataclass
 class Curve:
     """One search: after each evaluation (or epoch of a supernet) the score of the best so far, and the clock;
-    the front at its end. `facts`: what else was measured of it, some of `FACTS`.
+    the front at its end. `facts`: what else was measured of it.
     """
 
     values: list[float] = field(default_factory=list)
@@ -229,7 +227,7 @@ class Measured:
     @property
     def facts(self) -> dict[str, float]:
         """The mean over seeds of what else was measured of all of them."""
-        every = [name for name in FACTS if all(name in curve.facts for curve in self.curves)]
+        every = [name for name in self.curves[0].facts if all(name in curve.facts for curve in self.curves)]
         return {name: statistics.fmean(curve.facts[name] for curve in self.curves) for name in every}
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.bench import FACTS, Bench, Curve
+from nas.bench import Bench, Curve
 from nas.config import resolve_search
 from nas.documents import read_yaml
 from nas.registry import label
 from nas.run import CONFIG, Run
 
+FACTS = ("kendall", "spearman", "search_seconds", "step_seconds", "peak_memory")
 Config = dict[str, Any]
 
 

@@ -157,12 +157,13 @@ def resolve_training(
 ) -> dict[str, Any]:
     """The whole configuration of one training.
 
-    `what`: `Subject.to_config()`; `scale`: the network's, from its run.
+    `what`: `Subject.to_config()`; `scale`: the network's, from its run. The key ``inherits`` names the run of
+    a search whose supernet leaves its weights.
     """
     from nas import hand_designed
 
     check = _Check()
-    keys = ("command", "what", "recipe", "network", "data", "train", *parameters(settings))
+    keys = ("command", "what", "inherits", "recipe", "network", "data", "train", *parameters(settings))
     given = _known(check, merge(*layers), keys)
     data, base, recipe_name = _data(check, given, foreign_data, _papers(what))
     own_scale = {name: value for name, value in scale.items() if name not in FROM_DATA}
@@ -182,6 +183,7 @@ def resolve_training(
     resolved = {
         "command": "train",
         "what": dict(what),
+        **({"inherits": str(given["inherits"])} if "inherits" in given else {}),
         "recipe": recipe_name,
         "network": _scale(check, build, sized, "network"),
         "data": data,
@@ -366,7 +368,7 @@ def _budget(check: _Check, given: Layer, base: Layer, strategy: str) -> str:
     from nas.strategies import STRATEGIES, has_supernet
 
     one_shot = has_supernet(strategy)
-    asked = given.get("strategy", {}).get("epochs") if one_shot else None
+    asked = _section(given, "strategy", base, strategy).get("epochs") if one_shot else None
     budget = (
         given.get("budget", f"{asked}epochs" if asked else None)
         or base.get("budget", {}).get(strategy)

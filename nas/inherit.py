@@ -14,7 +14,7 @@ from nas.data import Dataset
 from nas.loop import Search
 from nas.run import CONFIG, Run, save_tensors
 from nas.strategies import OneShot
-from nas.subject import Subject
+from nas.subject import Subject, identify
 from nas.training import INHERITED, same_data, settled
 
 
@@ -66,10 +66,24 @@ def taken_up(folder: Path, data: Dataset, *, device: str) -> tuple[Search, OneSh
     return search, strategy
 
 
-def prepare(subject: Subject, config: Mapping[str, Any], folder: Path, *, data: Dataset) -> dict[str, Any]:
-    """The configuration of a training that begins with inherited weights, which are laid into its folder."""
-    found = inherited(subject, data, device=config["device"])
+def prepare(
+    subject: Subject, config: Mapping[str, Any], folder: Path, *, data: Dataset, asked: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The configuration of a training that begins with inherited weights, which are laid into its folder.
+
+    `asked`: of the network's scale. Raises ValueError if the weights have another one.
+    """
+    source = identify(config["inherits"])
+    if subject.architecture != source.architecture:
+        raise ValueError(f"{subject.name} is not what was found in {config['inherits']}: it inherits nothing")
+    found = inherited(source, data, device=config["device"])
+    for key, value in asked.items():
+        if found.scale.get(key) != value:
+            raise ValueError(
+                f"network.{key} = {value!r}: the weights that are inherited have the supernet's size, "
+                f"{found.scale.get(key)!r}; leave it out"
+            )
     if not (folder / CONFIG).exists() and not folder.is_file():  # else it is refused when it is begun
         folder.mkdir(parents=True, exist_ok=True)
         save_tensors(folder / INHERITED, {"network": found.state, "accuracy": found.accuracy})
-    return {**config, "network": dict(found.scale), "inherits": str(subject.run)}
+    return {**config, "network": dict(found.scale)}

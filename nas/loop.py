@@ -226,14 +226,14 @@ class Search:
 
     # --- after the search -----------------------------------------------------------------------------------
 
-    def select(self, best: Architecture) -> dict[str, Any]:
-        """Write down the choice: best.yaml and a line of the ledger."""
+    def select(self, best: Architecture, reason: str) -> dict[str, Any]:
+        """Write down the choice, and why the search ended: best.yaml and a line of the ledger."""
         if before := [event for event in self.run.events() if event["kind"] == "selected"]:
             return before[-1]
         metrics = self.metrics_of(best)
         self._save_best(best, metrics)
         figures = self.figures(best)
-        chosen = {"params": figures.params, "macs": figures.macs, "metrics": metrics}
+        chosen = {"params": figures.params, "macs": figures.macs, "metrics": metrics, "reason": reason}
         event = self.run.log("selected", literal=best.literal, digest=best.digest, **chosen)
         self.tell(event)
         return event
@@ -332,7 +332,7 @@ def proceed(
             ended = isinstance(search.strategy, OneShot) and search.strategy.ended
             own = "every proposal was known" if known else "the search had collapsed" if ended else None
             reason = search.spent() or own or config["budget"]
-            search.select(best)
+            reason = search.select(best, reason).get("reason", reason)
             if isinstance(search.strategy, OneShot):
                 ranking(search)
             wanted = config["controls"] and data is not None and objective is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,16 @@ import torch
 from conftest import TINY_RANDOM, Command, sets
 from strategy_helpers import ONE_SHOT, tiny_search
 
+from nas.documents import read_yaml
+from nas.inherit import taken_up
 from nas.run import events, load_tensors
+from nas.seeding import derive
 from nas.strategies.differentiable import Differentiable
+from nas.strategies.shared_weights import SharedWeights
 from nas.strategies.strategy import STRATEGIES
-from nas.training import INHERITED
+from nas.supernet.norms import normalising
+from nas.train import accuracy
+from nas.training import INHERITED, build, load_data
 
 STILL = ["train.epochs=1", "train.lr=1e-12", "train.warmup=0", "train.weight_decay=0"]
 WITHOUT = ("pc_darts", "drnas")  # a part of the channels passes their operations by
@@ -29,6 +37,22 @@ def trained(nas: Command, *settings: str) -> dict[str, Any]:
     done = nas("train", "s", "--inherit", *sets(list(settings)), "--device", "cpu", "--json")
     assert done.status == 0, done.err
     return dict(done.document)
+
+
+def reached(folder: Path, state: Mapping[str, torch.Tensor]) -> float:
+    """The accuracy of the network of a training with these weights, on the validation part of the search, its
+    batch norms by the policy of the search.
+    """
+    config = read_yaml(folder / "config.yaml")
+    data = load_data(config)
+    _, strategy = taken_up(Path("s"), data, device="cpu")
+    assert isinstance(strategy, SharedWeights)
+    _, network = build(config, data)
+    network.load_state_dict(state)
+    shown = (x for x, _ in itertools.islice(strategy.train_batches.epoch(0), strategy.recalibrated))
+    valid = data.split(0.5, seed=derive(0, "split")).valid
+    with torch.no_grad(), normalising(network, strategy.norm_of_paths, forward=network, images=shown):
+        return accuracy(network, valid, mean=data.mean, std=data.std, forward=network)["accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +76,7 @@ def test_a_training_begins_where_the_search_ended(name: str, nas: Command) -> No
     first, end = load_tensors(folder / INHERITED), load_tensors(folder / "checkpoint.pt")
     assert first is not None
     assert end is not None
+    assert reached(folder, first["network"]) == began["metrics"]["valid_accuracy"]
     weights = {key for key in first["network"] if "running" not in key and "num_batches" not in key}
     assert weights
     for key in weights:
@@ -73,6 +98,25 @@ def test_training_goes_on_from_them_after_a_cut(nas: Command) -> None:
     assert found is not None
     for key, tensor in expected["network"].items():
         assert torch.equal(tensor, found["network"][key])
+
+
+def test_the_configuration_repeats_the_training(nas: Command) -> None:
+    searched(nas, "rsws")
+    first = trained(nas, "train.epochs=1")
+    again = nas(
+        "train", "s", "--config", Path(first["run"]) / "config.yaml", "--run", "again", "--json"
+    ).document
+    assert {**again, "run": ""} == {**first, "run": ""}
+
+
+def test_weights_that_are_gone_are_missed(nas: Command) -> None:
+    searched(nas, "rsws")
+    folder = Path(trained(nas, "train.epochs=1")["run"])
+    for name in (INHERITED, "checkpoint.pt", "events.jsonl"):
+        (folder / name).unlink()
+    done = nas("resume", folder)
+    assert done.status == 2
+    assert f"its {INHERITED} is gone" in done.err
 
 
 def test_the_trained_network_is_evaluated_and_exported_as_it_is(nas: Command) -> None:

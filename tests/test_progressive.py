@@ -50,6 +50,22 @@ def batch(strategy: Differentiable) -> tuple[Tensor, Tensor]:
     return x.double(), y
 
 
+def test_networks_of_options_that_were_given_up_are_not_drawn() -> None:
+    """The weights of the options that a stage of P-DARTS gave up are those of its start."""
+    strategy = prepared(PDarts(batch=4), task("nasbench201"))
+    strategy.begin_epoch(5)
+    assert strategy.active is not None
+    left = {name: table.tolist() for name, table in strategy.active.items()}
+    seen = set()
+    for seed in range(30):
+        drawn = strategy.random(Random(seed))
+        seen.add(drawn.literal)
+        for decision in strategy.task.space.decisions:
+            for row, option in drawn.choices[decision.name]:
+                assert left[decision.name][row][decision.options.index(option)]
+    assert len(seen) > 10
+
+
 # --- all of them -------------------------------------------------------------------------------------------
 
 

@@ -140,6 +140,22 @@ def test_a_table_is_as_good_as_training(tmp_path: Path, nas: Command) -> None:
     assert all(event["metrics"]["known"] == cells[event["literal"]] for event in lines)
 
 
+@pytest.mark.parametrize(
+    ("metric", "settings"),
+    [("latency_ms", []), ("valid_loss:min", []), ("snip", ["evaluator=zero_cost"]), ("params:max", [])],
+)
+def test_what_is_compared_is_measured(metric: str, settings: list[str], tmp_path: Path, nas: Command) -> None:
+    given = [*settings, f"ranking.metric={metric}", "ranking.networks=4"]
+    document = searched(tmp_path / "r", nas, *tiny_search("rsws"), *given)
+    name, _, direction = metric.partition(":")
+    lines = [event["metrics"] for event in events(tmp_path / "r") if event["kind"] == "ranked"]
+    assert all(set(line) == {SHARED, name} for line in lines)
+    sign = -1 if direction == "min" or name == "latency_ms" else 1
+    values = [(line[SHARED], sign * line[name]) for line in lines]
+    assert document["ranking"]["kendall"] == Correlation(values).kendall
+    assert document["ranking"]["networks"] == 4
+
+
 def test_few_networks_tell_nothing(tmp_path: Path, nas: Command) -> None:
     document = searched(tmp_path / "r", nas, *tiny_search("rsws"), f"ranking.networks={FEWEST - 1}")
     assert document["ranking"] == {"word": None, "networks": FEWEST - 1}

@@ -36,13 +36,13 @@ def command(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    from nas.config import resolve_training
+    from nas.config import merge, resolve_training
     from nas.subject import identify
 
     subject = identify(what)
     given = o.layers(config, set_, data=data, data_dir=data_dir, recipe=recipe, seed=seed, device=device)
-    if inherit and any("network" in layer for layer in given):
-        raise ValueError("the weights that --inherit takes have the supernet's size: leave network.* out")
+    if inherit:
+        given.append({"inherits": str(subject.run or what)})
     layers = _below(subject, data, recipe)
     resolved = resolve_training([*layers, *given], subject.to_config(), scale=subject.scale)
     from nas.loop import begin
@@ -52,10 +52,11 @@ def command(
     resolved["device"] = available(resolved["device"])
     examples = load_data(resolved, download=download)
     folder = run or _folder(subject)
-    if inherit:
+    if "inherits" in resolved:
         from nas.inherit import prepare
 
-        resolved = prepare(subject, resolved, folder, data=examples)
+        asked = merge(*given).get("network", {})
+        resolved = prepare(subject, resolved, folder, data=examples, asked=asked)
     with begin(resolved, folder, data=examples) as opened:
         finish(opened, examples, quiet=quiet, as_json=json)
 

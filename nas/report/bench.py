@@ -22,19 +22,12 @@ if TYPE_CHECKING:
     from nas.bench import Bench, Measured
 
 
-HEADS = {  # of what is measured of searches with a supernet, means over the seeds
-    "kendall": "Kendall's tau",
-    "spearman": "Spearman's rho",
-    "search_seconds": "seconds a search",
-    "step_seconds": "ms a step",
-    "peak_memory": "peak MiB",
-}
-FACTS: Mapping[str, Callable[[float], str]] = {
-    "kendall": "{:.3f}".format,
-    "spearman": "{:.3f}".format,
-    "search_seconds": "{:.0f}".format,
-    "step_seconds": lambda seconds: f"{1000 * seconds:.1f}",
-    "peak_memory": lambda count: f"{count / 2**20:.0f}",
+HEADS: Mapping[str, tuple[str, Callable[[float], str]]] = {  # of searches with a supernet, means over seeds
+    "kendall": ("Kendall's tau", "{:.3f}".format),
+    "spearman": ("Spearman's rho", "{:.3f}".format),
+    "search_seconds": ("seconds a search", "{:.0f}".format),
+    "step_seconds": ("ms a step", lambda seconds: f"{1000 * seconds:.1f}"),
+    "peak_memory": ("peak MiB", lambda count: f"{count / 2**20:.0f}"),
 }
 
 
@@ -61,12 +54,12 @@ def rows(on: Bench, found: Sequence[Measured]) -> str:
         quartiles = [f"{values[n * part // 4]:.2f}" for part in (1, 2, 3)]
         figures = [f"{number:.3f}" for number in (each.mean, each.std, error)]
         volumes = [_with_error(each.hypervolumes)] if each.hypervolumes else []
-        facts = [FACTS[name](each.facts[name]) if name in each.facts else "" for name in shown]
+        facts = [tell(each.facts[name]) if name in each.facts else "" for name, (_, tell) in shown.items()]
         listed.append([each.name, *figures, *quartiles, *volumes, *facts, f"{each.seconds:.1f}"])
     heads = ["strategy", f"mean {on.report.metric}", "std", "std error", "25 %", "median", "75 %", "seconds"]
     if len(on.goals) > 1:
         heads.insert(-1, "hypervolume (std error)")
-    heads[-1:-1] = shown.values()
+    heads[-1:-1] = [head for head, _ in shown.values()]
     return table_of(heads, listed)
 
 
@@ -121,9 +114,9 @@ def _deviation(values: Sequence[float]) -> float:
 def _columns(on: Bench, each: Measured) -> tuple[list[float], list[list[float]]]:
     """Places on the axis, and the scores of all searches at each."""
     if on.cost is None:
-        length = min(len(curve.values) for curve in each.curves)
+        length = max(len(curve.values) for curve in each.curves)  # one that ended early keeps what it found
         return [float(n + 1) for n in range(length)], [
-            [c.values[n] for c in each.curves] for n in range(length)
+            [c.values[min(n, len(c.values) - 1)] for c in each.curves] for n in range(length)
         ]
     end = max(time for curve in each.curves for time in curve.clock)
     first = max(curve.clock[0] for curve in each.curves)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nas.search_space import Architecture
 from nas.search_space.decision import Decision
 from nas.seeding import generator
 from nas.strategies.differentiable import Differentiable
@@ -108,6 +110,10 @@ class DartsPT(Differentiable):
             return left
         left = left * table.sum(-1, keepdim=True)  # a row keeps its share of the one choice
         return left / left.sum()
+
+    def random(self, rng: Random) -> Architecture:
+        """Of all options: they were trained until the selection began."""
+        return self.task.space.sample(rng)
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"chosen": self.chosen}
