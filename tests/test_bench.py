@@ -226,7 +226,7 @@ def test_several_strategies_give_a_table_and_a_plot(nas: Command, tmp_path: Path
 
 
 SHARED = [
-    *("--report", "cifar10_test_200", "--data", "digits", "--jobs", "2"),
+    *("--report", "cifar10_test_200", "--data", "digits", "--jobs", "1"),
     *sets(["space.channels=2", "space.cells=1", "data.limit=60", "ranking.networks=5"]),
 ]
 
