@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.float64]
 
 SHARED = "supernet_accuracy"
 FEWEST = 3  # networks, below which no correlation is told
@@ -25,27 +29,37 @@ class Correlation:
     @cached_property
     def kendall(self) -> float:
         """Kendall's tau-b (1945); 0 if all are equal."""
-        return _kendall(*zip(*self.pairs, strict=True))
+        return float(_kendall(self._values, self._once)[0])
 
     @cached_property
     def spearman(self) -> float:
         """Spearman's rho (1904); 0 if all are equal."""
-        return _spearman(*zip(*self.pairs, strict=True))
+        return float(_spearman(self._values, self._once)[0])
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """`LEVEL` percentile intervals of both over resampled networks (Efron 1979); the same every time."""
         import numpy as np
 
-        rng = np.random.default_rng(0)
-        values = np.array(self.pairs)
-        drawn = [values[rng.integers(len(values), size=len(values))].T for _ in range(RESAMPLES)]
-        tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-        found = {}
+        n = len(self.pairs)
+        counts = np.random.default_rng(0).multinomial(n, [1 / n] * n, size=RESAMPLES)
+        tails, found = [(1 - LEVEL) / 2, (1 + LEVEL) / 2], {}
         for name, measure in (("kendall", _kendall), ("spearman", _spearman)):
-            low, high = np.quantile([measure(*each) for each in drawn], tails)
+            low, high = np.quantile(measure(self._values, counts.astype(float)), tails)
             found[name] = float(low), float(high)
         return found
+
+    @property
+    def _values(self) -> Numbers:
+        import numpy as np
+
+        return np.array(self.pairs, dtype=float).T
+
+    @property
+    def _once(self) -> Numbers:
+        import numpy as np
+
+        return np.ones((1, len(self.pairs)))
 
     @property
     def word(self) -> str:
@@ -63,23 +77,32 @@ class Correlation:
         return found
 
 
-def _kendall(a: Sequence[float], b: Sequence[float]) -> float:
-    from scipy.stats import kendalltau  # type: ignore[import-untyped]
+def _kendall(values: Numbers, counts: Numbers) -> Numbers:
+    """tau-b of values (2, n) for each row of counts (resamples, n): how often each pair was drawn."""
+    import numpy as np
 
-    return _quietly(kendalltau, a, b)
-
-
-def _spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    from scipy.stats import spearmanr
-
-    return _quietly(spearmanr, a, b)
+    a, b = np.sign(values[:, :, None] - values[:, None, :])
+    agreement, distinct, others = (((counts @ signs) * counts).sum(1) for signs in (a * b, a * a, b * b))
+    return _ratio(agreement, np.sqrt(distinct * others))
 
 
-def _quietly(measure: Any, a: Sequence[float], b: Sequence[float]) -> float:
-    with warnings.catch_warnings():  # that values are all equal
-        warnings.simplefilter("ignore")
-        found = float(measure(a, b).statistic)
-    return 0.0 if math.isnan(found) else found
+def _spearman(values: Numbers, counts: Numbers) -> Numbers:
+    """rho, as `_kendall`: the correlation of mean ranks."""
+    import numpy as np
+
+    ranks = [counts @ (1 - np.sign(each[:, None] - each[None, :])) / 2 for each in values]
+    size = counts.sum(1, keepdims=True)
+    a, b = (each - (each * counts).sum(1, keepdims=True) / size for each in ranks)
+    covariance, first, second = ((x * counts).sum(1) for x in (a * b, a * a, b * b))
+    return _ratio(covariance, np.sqrt(first * second))
+
+
+def _ratio(above: Numbers, below: Numbers) -> Numbers:
+    """0 where nothing is below: values that are all equal rank nothing."""
+    import numpy as np
+
+    found: Numbers = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return found
 
 
 def told(event: Mapping[str, Any]) -> str:

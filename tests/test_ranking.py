@@ -9,12 +9,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import TINY_DARTS, Command, sets
+from scipy.stats import kendalltau, spearmanr
 from strategy_helpers import ONE_SHOT, tiny_search
 
 from nas.config import resolve_search
-from nas.correlation import FEWEST, GOOD, SHARED, Correlation, told
+from nas.correlation import FEWEST, SHARED, Correlation, _kendall, _spearman, told
 from nas.execution import Trial
 from nas.loop import Search
 from nas.run import Run, events
@@ -22,6 +24,8 @@ from nas.search_space import space
 from nas.seeding import derive
 from nas.strategies import OneShot
 from nas.training import load_data
+
+ORDER = ("do not trust", "doubt", "trust")
 
 
 def pairs(count: int, *, noise: float, seed: int = 0) -> list[tuple[float, float]]:
@@ -42,6 +46,22 @@ def test_kendall_counts_pairs(noise: float) -> None:
     agreement = sum(x * y for x, y in signs)
     norm = (sum(x != 0 for x, _ in signs) * sum(y != 0 for _, y in signs)) ** 0.5
     assert Correlation(values).kendall == pytest.approx(agreement / norm)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3, 5.0])
+def test_both_are_those_of_the_literature(noise: float) -> None:
+    """Against scipy, for all pairs and for those that a resample has."""
+    for seed in range(5):
+        values = pairs(15, noise=noise, seed=seed)
+        found = Correlation(values)
+        assert found.kendall == pytest.approx(kendalltau(*zip(*values, strict=True)).statistic)
+        assert found.spearman == pytest.approx(spearmanr(*zip(*values, strict=True)).statistic)
+        drawn = Random(seed).choices(range(15), k=15)
+        again = [values[i] for i in drawn]
+        counts = np.array([[float(drawn.count(i)) for i in range(15)]])
+        columns = np.array(values).T
+        assert _kendall(columns, counts)[0] == pytest.approx(kendalltau(*zip(*again, strict=True)).statistic)
+        assert _spearman(columns, counts)[0] == pytest.approx(spearmanr(*zip(*again, strict=True)).statistic)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3, 5.0])
@@ -73,9 +93,11 @@ def test_the_word_is_that_of_the_lower_end() -> None:
     found = {}
     for seed in range(40):
         each = Correlation(pairs(12, noise=0.4, seed=seed))
-        low = each.intervals["kendall"][0]
-        assert each.word == ("do not trust" if low <= 0 else "doubt" if low <= GOOD else "trust")
         found[each.word] = each
+        low = each.intervals["kendall"][0]
+        for other in found.values():  # the words follow the lower end
+            if other.intervals["kendall"][0] <= low:
+                assert ORDER.index(other.word) <= ORDER.index(each.word)
     assert len(found) == 3
     for word, each in found.items():
         sentence = told({"word": word, "metrics": each.metrics()})
@@ -84,10 +106,10 @@ def test_the_word_is_that_of_the_lower_end() -> None:
 
 def test_chance_is_hardly_ever_trusted() -> None:
     words = [
-        Correlation([(rng.random(), rng.random()) for _ in range(12)]).word for rng in map(Random, range(25))
+        Correlation([(rng.random(), rng.random()) for _ in range(12)]).word for rng in map(Random, range(200))
     ]
-    assert words.count("trust") <= 1
-    assert words.count("do not trust") >= 20
+    assert words.count("trust") <= 4
+    assert words.count("do not trust") >= 180
 
 
 # --- in a search -------------------------------------------------------------------------------------------
