@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOUR = "#4c78a8"
+LISTED = 20  # networks in the table
 
 
 def section(run: Record) -> str:
@@ -38,7 +39,9 @@ def section(run: Record) -> str:
         lines = [
             (f"`{e['literal']}`", *(figure(e["metrics"][name]) for name in (SHARED, metric))) for e in events
         ]
-        blocks.append(table_of(("network", worded(SHARED), f"{worded(metric)} alone"), lines))
+        blocks.append(table_of(("network", worded(SHARED), f"{worded(metric)} alone"), lines[:LISTED]))
+    if len(events) > LISTED:
+        blocks.append(f"The first {LISTED} of {len(events)}; `events.jsonl` has all of them.")
     if failed:
         blocks.append(f"Failed: {'; '.join(failed)}.")
     return "\n\n".join(blocks)
