@@ -18,8 +18,9 @@ import torch
 
 TINY = ["--set", "data.limit=100", "--set", "network.channels=2", "--set", "train.epochs=2", "--quiet"]
 SPACE = ["--set", "space.channels=2", "--controls", "1"]
+RANKING = ["--set", "ranking.networks=3", "--set", "ranking.epochs=1"]
 KINDS = {
-    "darts": ["search", "--strategy", "darts", "--budget", "4epochs", *SPACE, *TINY],
+    "darts": ["search", "--strategy", "darts", "--budget", "4epochs", *RANKING, *SPACE, *TINY],
     "random": [
         "search",
         "--strategy",
@@ -168,7 +169,7 @@ def kill_and_compare(kind: str, undisturbed: Path, took: float, run: Path, *, ki
     ("target", "moment"),
     [
         ("checkpoint.pt", "replace"),
-        ("best.yaml", "replace"),
+        pytest.param("best.yaml", "replace", marks=pytest.mark.slow),
         pytest.param("config.yaml", "replace", marks=pytest.mark.slow),
         ("events.jsonl", "line"),
     ],

@@ -15,7 +15,6 @@ from conftest import TINY_DARTS, Command, sets
 from scipy.stats import kendalltau, spearmanr
 from strategy_helpers import ONE_SHOT, tiny_search
 
-from nas.config import resolve_search
 from nas.correlation import FEWEST, SHARED, Correlation, _kendall, _spearman, told
 from nas.execution import Trial
 from nas.loop import Search
@@ -217,9 +216,3 @@ def test_wrong_settings_are_one_sentence(settings: list[str], sentence: str, nas
     assert done.status == 2
     assert sentence in done.err
     assert not Path("r").exists()
-
-
-def test_defaults_ask_for_enough() -> None:
-    config = resolve_search([{"strategy": "darts"}])
-    assert config["ranking"]["networks"] >= FEWEST
-    assert "ranking" not in resolve_search([{"strategy": "random"}])

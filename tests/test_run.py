@@ -28,6 +28,7 @@ from nas.search_space import Architecture, space
 START = [sys.executable, "-c", "from nas.cli import main; main()"]
 DARTS = ["search", *sets([*TINY_DARTS, "budget=4epochs"]), "--device", "cpu"]
 RANDOM = ["search", *sets(TINY_RANDOM), "--device", "cpu"]
+RANKED = ["ranked"] * 3 + ["ranking"]  # of the networks of TINY_DARTS
 TRAIN = ["train", "darts:DARTS_V2", *sets(TINY_TRAIN), "--device", "cpu"]
 
 
@@ -101,6 +102,7 @@ def test_a_run_holds_its_files_and_nothing_lies_outside(nas: Command, tmp_path: 
         "best.yaml",
         "controls",
         "tensorboard",
+        "usage.json",
         ".lock",
     }
     assert found == expected
@@ -130,7 +132,7 @@ def test_files_can_be_read_without_us(nas: Command) -> None:
     environment = json.loads((run / "environment.json").read_text())
     assert {"versions", "hardware", "threads", "command", "data"} <= set(environment)
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    assert [event["kind"] for event in events] == ["epoch"] * 4 + ["selected", "done"]
+    assert [event["kind"] for event in events] == ["epoch"] * 4 + ["selected", *RANKED, "done"]
     assert all({"time", "seconds"} <= set(event) for event in events)
 
 
@@ -178,6 +180,7 @@ def test_a_search_cuts_its_ledger_back_to_the_checkpoint(nas: Command) -> None:
     assert [event["kind"] for event in lines(run, without=())] == ["epoch"] * 4 + [
         "resume",
         "selected",
+        *RANKED,
         "done",
     ]
 
@@ -293,7 +296,7 @@ def test_a_moved_run_goes_on(nas: Command) -> None:
     ("command", "more", "number"),
     [
         (DARTS, "budget=12epochs", signal.SIGINT),
-        (DARTS, "budget=12epochs", signal.SIGTERM),
+        pytest.param(DARTS, "budget=12epochs", signal.SIGTERM, marks=pytest.mark.slow),
         (RANDOM, "budget=40trials", signal.SIGTERM),
         (TRAIN, "train.epochs=40", signal.SIGINT),
     ],
