@@ -78,8 +78,8 @@ def sections(config: list[Path] | None, sets: list[str] | None, *names: str) -> 
     given = merge(*(read_yaml(path) for path in config or []), *(override(text) for text in sets or []))
     for key, section in given.items():
         if key not in names:
-            applies = " and ".join(names)
-            raise ValueError(f"here only the section {applies} applies; " + unknown("key", key, names))
+            some = f"section {names[0]} applies" if len(names) == 1 else f"sections {', '.join(names)} apply"
+            raise ValueError(f"here only the {some}; " + unknown("key", key, names))
         if not isinstance(section, dict):
             raise ValueError(f"{key} must hold keys and values, not {section!r}")
     return {name: given.get(name, {}) for name in names}
