@@ -1,4 +1,4 @@
-"""PC-DARTS, DrNAS, P-DARTS, ProxylessNAS, DARTS-PT: what each paper says is special about it."""
+"""PC-DARTS, DrNAS, P-DARTS, DARTS-PT: what each paper says is special about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from nas.counting import cost
 from nas.data import Split
 from nas.data.batches import Examples
 from nas.graph import Hole
@@ -20,7 +19,6 @@ from nas.search_space import SPACES, SearchSpace, space
 from nas.strategies import DartsPT, DrNAS, PCDarts, PDarts, Proxyless, Task
 from nas.strategies.collapse import is_skip
 from nas.strategies.differentiable import Differentiable
-from nas.strategies.expected_cost import expected_cost, probabilities
 
 KINDS = [PCDarts, DrNAS, PDarts, Proxyless, DartsPT]
 
@@ -298,129 +296,6 @@ def test_at_most_two_skip_connections_in_a_kind_of_cell(name: str, most: dict[st
             counted[decision.rpartition(".")[0]] += is_skip(strategy.task.space, option)
     assert counted == most
     assert "skip_connect" in str(found.choices[strongest])
-
-
-# --- ProxylessNAS ------------------------------------------------------------------------------------------
-
-
-def test_alphas_get_the_gradient_of_the_gates() -> None:
-    """Cai et al. 2019, equation 4, among the two options drawn: sum over j of dL/dg_j p_j (1[i=j] - p_i)."""
-    strategy = prepared(Proxyless(batch=4), task("nasbench201"))
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for alpha in strategy.alphas.values():
-            alpha.normal_()
-    strategy.supernet.eval()
-    x, y = batch(strategy)
-    tables, active = strategy.drawn(detached=False)
-    loss = torch.nn.functional.cross_entropy(strategy.supernet(x, tables, active), y)
-    found = torch.autograd.grad(loss, list(strategy.alphas.values()), retain_graph=True)
-    gates = torch.autograd.grad(loss, list(tables.values()))
-    for d, gradient, gate in zip(strategy.task.space.decisions, found, gates, strict=True):
-        hard, pair = tables[d.name], active[d.name]
-        assert ((hard == 0) | (hard == 1)).all()
-        assert pair.sum(1).tolist() == [2] * d.rows
-        assert hard.sum(1).tolist() == [1] * d.rows
-        p = strategy.alphas[d.name].exp() * pair
-        p = p / p.sum(1, keepdim=True)
-        wanted = p * (gate - (p * gate).sum(1, keepdim=True))
-        assert torch.allclose(gradient, wanted, atol=1e-12)
-        assert (gradient[~pair] == 0).all()
-    assert any(gradient.abs().max() > 0 for gradient in found)
-
-
-@pytest.mark.parametrize(("name", "strength"), [("nasbench201", 1.0), ("enas_micro", 0.0)])
-def test_options_that_were_not_drawn_keep_their_probabilities(name: str, strength: float) -> None:
-    strategy = prepared(Proxyless(batch=4, alpha_lr=0.5, strength=strength), task(name))
-    strategy.alpha_optimizer = torch.optim.Adam(strategy.alphas.values(), 0.5, betas=(0.0, 0.999))
-    moved = 0.0
-    for _ in range(3):
-        before = strategy.mixing(detached=True)
-        strategy.alpha_step(batch(strategy), batch(strategy))
-        after = strategy.mixing(detached=True)
-        for decision, pair in strategy.pair.items():
-            change = after[decision] - before[decision]
-            assert (change[~pair].abs() < 1e-12).all()
-            moved += change[pair].abs().sum().item()
-    assert moved > 0.1
-
-
-def test_a_step_of_the_weights_runs_one_path() -> None:
-    strategy = prepared(Proxyless(batch=4), task("nasbench201"))
-    x, y = batch(strategy)
-    tables, active = strategy.drawn(detached=True)
-    torch.nn.functional.cross_entropy(strategy.supernet(x, tables, active), y).backward()
-    for node in strategy.supernet.graph.nodes:
-        if isinstance(node.op, Hole):
-            d = strategy.task.space.decision(node.op.decision)
-            for key, module in strategy.supernet.nodes[node.name].named_children():
-                on = tables[d.name][node.op.row, d.options.index(key)] == 1
-                assert all((p.grad is not None) == on for p in module.parameters())
-
-
-@pytest.mark.parametrize("name", ["chain", "enas_micro"])
-def test_gates_open_by_their_probabilities(name: str) -> None:
-    strategy = prepared(Proxyless(batch=4), task(name))
-    d = strategy.task.space.decisions[-1]
-    torch.manual_seed(0)
-    with torch.no_grad():
-        strategy.alphas[d.name].normal_()
-    p = strategy.mixing(detached=True)[d.name]
-    drawn = torch.stack([strategy.gates(d).detach() for _ in range(3000)]).mean(0)
-    assert ((drawn - p).abs() <= 4.5 * (p * (1 - p) / 3000).sqrt() + 1e-9).all()
-    scopes = p.view(1, -1) if d.keep == 1 else p
-    pairs = torch.stack([strategy.pairs(d) for _ in range(3000)]).double().mean(0).view(scopes.shape)
-    ratio = scopes / (1 - scopes)  # the chance to be first, or second after another
-    wanted = scopes * (1 + ratio.sum(1, keepdim=True) - ratio)
-    assert ((pairs - wanted).abs() <= 4.5 * (wanted * (1 - wanted) / 3000).sqrt() + 1e-9).all()
-
-
-def test_the_expected_cost_is_the_mean_over_all_networks() -> None:
-    made = space("chain?layers=3", channels=4, input=(3, 8, 8))
-    for measure in ("macs", "params"):
-        expected = expected_cost(made, measure)
-        (d,) = made.decisions
-        table = torch.rand(d.rows, len(d.options), dtype=torch.float64)
-        chances = probabilities(d, table)
-        exact = 0.0
-        for value in d.values():
-            share = math.prod(chances[row, d.options.index(option)].item() for row, option in value)
-            filled = made.fill(made.architecture({d.name: value}))
-            exact += share * getattr(cost(filled), measure)
-        assert expected({d.name: table}).item() == pytest.approx(exact, rel=1e-9)
-        assert expected.error < 1e-9
-
-
-def test_the_expected_cost_is_the_mean_over_draws() -> None:
-    """Two of several rows are kept, `none` never: rows uniformly, then options by what is left."""
-    made = space("darts", channels=4, cells=3, input=(3, 8, 8))
-    expected = expected_cost(made)
-    assert expected.error < 1e-9
-    torch.manual_seed(0)
-    tables = {d.name: torch.rand(d.rows, len(d.options), dtype=torch.float64) for d in made.decisions}
-    rng, costs = Random(0), []
-    for _ in range(300):
-        choices = {}
-        for d in made.decisions:
-            places = [d.options.index(option) for option in d.legal]
-            rows = sorted(rng.sample(range(d.rows), d.keep))
-            weights = tables[d.name][:, places].tolist()
-            choices[d.name] = tuple((row, rng.choices(d.legal, weights[row])[0]) for row in rows)
-        costs.append(float(cost(made.fill(made.architecture(choices))).macs))
-    sample = torch.tensor(costs, dtype=torch.float64)
-    error = sample.std() / math.sqrt(len(costs))
-    assert abs(expected(tables) - sample.mean()) < 4 * error
-
-
-def test_a_strong_term_of_cost_leads_to_a_cheap_network() -> None:
-    strategy = prepared(Proxyless(batch=4, strength=1e4), task("chain"))
-    strategy.alpha_optimizer = torch.optim.Adam(strategy.alphas.values(), 0.1, betas=(0.0, 0.999))
-    for _ in range(60):
-        strategy.alpha_step(batch(strategy), batch(strategy))
-    made = strategy.task.space
-    cheapest = made.at(0)  # skip connections alone; where one halves the size it costs as much as a conv_1x1
-    assert {option for _, option in cheapest.choices["layers"]} == {"skip_connect"}
-    assert cost(made.fill(strategy.best())).macs == cost(made.fill(cheapest)).macs
 
 
 # --- DARTS-PT ----------------------------------------------------------------------------------------------

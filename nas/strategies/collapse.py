@@ -26,9 +26,10 @@ from nas.isomorphism import IDENTITIES
 from nas.search_space import Architecture, SearchSpace
 
 Reaction = Literal["warn", "stop", "off"]
-BARREN = 3  # epochs: early in a search the strongest options change from one to the next
+PATIENCE = 5  # epochs in a row: early in a search the strongest options change from one to the next
 WIDE = (64, 16, 16)  # a shape at which an operation is looked at
 CHANCE = 0.01  # with which random choices would have as many skip connections: below it, it is no chance
+DOUBTFUL = 0.05  # below this chance, if it lasts
 STEPS = 100  # of the power iteration, at most
 PRECISION = 1e-4  # relative change of the eigenvalue at which the iteration ends
 
@@ -94,17 +95,19 @@ class Guard:
 
     An epoch is collapsed if uniformly random choices would have as many skip connections with a chance below
     `CHANCE`, and there are more of them than after the first epoch: to begin with many is no drift. Or if for
-    `BARREN` epochs in a row no operation with weights has reached the output, and one did after the first.
+    `PATIENCE` epochs in a row that chance was below `DOUBTFUL`, or no operation with weights reached the
+    output although one did after the first epoch.
 
     `first`: skip connections and weighted operations after the first epoch. `since`: the first collapsed
     epoch, from 1. `healthy`: the last epoch that shows no sign before it, and the literal of its network.
+    `doubtful`: how many epochs in a row, up to now, show one.
     """
 
     space: SearchSpace
     first: tuple[int, int] | None = None
     since: int | None = None
     healthy: tuple[int, str] | None = None
-    barren: int = 0
+    doubtful: int = 0
 
     def look(self, epoch: int, architecture: Architecture) -> dict[str, float]:
         """The metrics of the derived network after `epoch`, from 1; nothing if no operation is chosen.
@@ -117,23 +120,19 @@ class Guard:
         if not any(possible) and not any(self.first):
             return {}
         chance = tail(possible, count)
-        drifted = chance < CHANCE and count > self.first[0]
-        self.barren = self.barren + 1 if not learned and self.first[1] else 0
-        collapsed = drifted or self.barren >= BARREN
+        grown, barren = count > self.first[0], not learned and self.first[1] > 0
+        self.doubtful = self.doubtful + 1 if barren or (grown and chance < DOUBTFUL) else 0
+        collapsed = (grown and chance < CHANCE) or self.doubtful >= PATIENCE
         if collapsed and self.since is None:
             self.since = epoch
-            why = (
-                f"{count} of {len(possible)} choices are skip connections ({self.first[0]} after the first "
-                f"epoch), as random choices have with a chance of {100 * chance:.2g} %"
-                if drifted
-                else f"for {BARREN} epochs no operation with weights has reached the output"
-            )
             warnings.warn(
-                f"the search has collapsed in epoch {epoch}: {why}; do not trust what is found from here on "
-                "(strategy.guard=stop ends a search there)",
+                f"the search has collapsed in epoch {epoch}: {count} of {len(possible)} choices are skip "
+                f"connections ({self.first[0]} after the first epoch), as random choices have with a chance "
+                f"of {100 * chance:.2g} %, and {learned} operations with weights reach the output; do not "
+                "trust what is found from here on (strategy.guard=stop ends a search there)",
                 stacklevel=2,
             )
-        elif self.since is None and not self.barren:
+        elif self.since is None and not self.doubtful:
             self.healthy = (epoch, architecture.literal)
         return {
             "skip_connections": float(count),
