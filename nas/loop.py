@@ -294,11 +294,11 @@ def _check_scales(config: Config, data: Dataset | None) -> None:
     """Cost an architecture at both scales, which needs no module: illegal sizes and limits show here."""
     try:
         made = searched_space(config, data)
-        _strategy(config).check(made)
         sampled = made.sample(generator("check"))
         cost(made.fill(sampled))
     except ValueError as error:
         raise ValueError(f"space: {error}") from error
+    _strategy(config).check(made)
     if made.graph.auxiliary:
         raise ValueError("space.auxiliary is for training found networks: set network.auxiliary")
     try:
