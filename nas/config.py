@@ -25,7 +25,7 @@ from nas.registry import absolute, unknown
 from nas.search_space.address import split, structure, tuned, written
 from nas.search_space.joint import addressed, why_unsuitable
 from nas.search_space.space import SPACES
-from nas.settings import data_settings, ranking_settings, search_settings, settings
+from nas.settings import cores, data_settings, ranking_settings, search_settings, settings
 from nas.signature import Errors, bind, parameters
 
 # The sections that name a thing, and the thing that is meant if they name none.
@@ -245,11 +245,6 @@ def _augment(check: _Check, *layers: Any) -> dict[str, Any]:
     if bound:
         check.attempt(lambda: Augment(**bound))
     return bound
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _settings(check: _Check, given: Layer, base: Layer) -> dict[str, Any]:

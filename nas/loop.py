@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,7 @@ from nas.training import facts_of, same_data, settled
 from nas.usage import Usage
 
 TIMELESS = ("kind", "step", "metrics", "tables", "replayed", "error", "epochs", "network", "accuracies")
+TOLD = ("start", "trial", "epoch", "finished")
 Config = dict[str, Any]
 
 
@@ -52,6 +54,17 @@ class Watcher:
 
     def event(self, event: Mapping[str, Any]) -> None:
         """A line was added to the ledger."""
+
+    def note(self, text: str) -> None:
+        """Something happened beside the search: a worker came or went."""
+
+    def stopping(self) -> bool:
+        """Whether the search is to end when what is being evaluated has ended."""
+        return False
+
+    def patient(self) -> AbstractContextManager[None]:
+        """Within it the first Ctrl-C is no exception, but what `stopping` tells."""
+        return nullcontext()
 
 
 @dataclass
@@ -79,12 +92,13 @@ class Search:
         )
         self.latest: Architecture | None = None
         self.usage = Usage(self.run.folder, self.config["device"])
+        self._executor: Executor | None = None
 
     # --- the search itself ----------------------------------------------------------------------------------
 
     def search(self) -> Architecture:
         """Pull reports until the budget is spent; the best architecture."""
-        executor = self.executor() if isinstance(self.strategy, AskTell) else None
+        executor = self._executor = self.executor() if isinstance(self.strategy, AskTell) else None
         task = self.task(executor)
         gc.disable()  # it would look again and again at the many objects of a long ledger
         try:
@@ -93,12 +107,13 @@ class Search:
             gc.enable()
         own = self.strategy.epochs if isinstance(self.strategy, OneShot) else None
         total = self.budget.epochs or self.budget.trials or own
-        self.watcher.stage("search", total, sum(event["kind"] != "start" for event in past))
+        self.watcher.stage("search", total, sum(event["kind"] in ("trial", "epoch") for event in past))
         if past:
             self.latest = self.space.parse(past[-1]["literal"])
         try:
             if not self.spent():
-                self._pull(self.strategy.reports(task))
+                with self.watcher.patient() if executor and executor.facts() else nullcontext():
+                    self._pull(self.strategy.reports(task))
             elif isinstance(self.strategy, OneShot):
                 self.strategy.begin(task)
         finally:
@@ -114,8 +129,10 @@ class Search:
         for report in reports:
             self.latest = report.architecture
             self.tell(self._log(report))
-            if report.kind != "start" and self.spent():
+            if report.kind not in ("start", "finished") and self.spent():
                 break
+        if self.watcher.stopping():
+            raise KeyboardInterrupt
 
     def tell(self, event: Mapping[str, Any]) -> None:
         """Show a new line of the ledger, to people and on the board."""
@@ -135,7 +152,7 @@ class Search:
         state = self.run.load() if isinstance(self.strategy, OneShot) else None
         if isinstance(self.strategy, OneShot) and not any(event["kind"] == "selected" for event in before):
             self.run.cut_back(state["covers"] if state else 0)
-        past = [event for event in self.run.events() if event["kind"] in ("start", "trial", "epoch")]
+        past = [event for event in self.run.events() if event["kind"] in TOLD]
         if before:
             self.run.log("resume")
         self.strategy.resume(task, [self._report(event) for event in past], state)
@@ -162,6 +179,8 @@ class Search:
         for name in ("epochs", "error", "network", "accuracies"):
             if getattr(report, name) is not None:
                 content[name] = getattr(report, name)
+        if report.kind == "trial" and self._executor is not None and (facts := self._executor.facts()):
+            content["worker"] = facts
         event = self.run.log(report.kind, **content, **({"replayed": True} if report.replayed else {}))
         if isinstance(self.strategy, OneShot):
             self.run.save(self.strategy.state())
@@ -199,9 +218,15 @@ class Search:
         """What evaluates architectures."""
         settings = dict(self.config["executor"])
         make = EXECUTORS.resolve(settings.pop("name"))
+        if settings.get("storage"):
+            settings["storage"] = f"{settings['storage'].rstrip('/')}/{self.run.identity}"
         if self.objective is not None:
-            return make(Objective(self.objective, self.goals[0].metric), self.seed, **settings)
-        return make(_evaluator(self.config, self.space, self._examples), self.seed, **settings)
+            evaluate: Evaluator = Objective(self.objective, self.goals[0].metric)
+        else:
+            evaluate = _evaluator(self.config, self.space, self._examples)
+        made = make(evaluate, self.seed, **settings)
+        made.note, made.logs = self.watcher.note, self.run.folder / "workers"
+        return made
 
     def task(self, executor: Executor | None) -> Task:
         """What the strategy works on."""
@@ -218,6 +243,7 @@ class Search:
             examples=None if self.data is None else self._examples,
             executor=executor,
             tick=self._tick,
+            stopping=self.watcher.stopping,
         )
 
     def _tick(self, done: int, total: int) -> None:

@@ -54,14 +54,17 @@ def _whole(path: str) -> Path:
     return Path(path).expanduser().resolve()
 
 
-def load_file(path: Path) -> ModuleType:
-    """Import a Python file by its path, once a process. Raises ValueError if it is missing or fails."""
+def load_file(path: Path, text: str | None = None) -> ModuleType:
+    """Import a Python file by its path, once a process; `text`: what it holds, if another machine has it.
+
+    Raises ValueError if it is missing or fails.
+    """
     path = path.expanduser().resolve()
     # The same name in every process: what the file defines can be sent to workers that imported it.
     name = f"{USER}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
-    if not path.is_file():
+    if text is None and not path.is_file():
         raise ValueError(f"no Python file at {path}: a thing of your own is named path/to/file.py:name")
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -69,7 +72,10 @@ def load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        if text is None:
+            spec.loader.exec_module(module)
+        else:
+            exec(compile(text, str(path), "exec"), vars(module))
     except Exception as error:
         del sys.modules[name]
         raise ValueError(f"{path} could not be imported: {type(error).__name__}: {error}") from error

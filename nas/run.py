@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -182,6 +183,13 @@ class Run:
     def save_best(self, content: Mapping[str, Any]) -> None:
         """Replace best.yaml."""
         replace(self.folder / BEST, dump(content))
+
+    @property
+    def identity(self) -> str:
+        """Unlike that of any other run, and the same whenever this one is taken up."""
+        parts = [str(self.folder.absolute()).encode()]
+        parts += [(self.folder / name).read_bytes() for name in (CONFIG, ENVIRONMENT)]
+        return hashlib.sha256(b"\n".join(parts)).hexdigest()[:16]
 
     @property
     def environment(self) -> dict[str, Any]:

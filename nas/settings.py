@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -48,3 +49,8 @@ def ranking_settings(
     """The section ``ranking``: after a search with a supernet, so many random networks (0: none) are
     evaluated alone, trained for so many epochs; how the supernet ranks them is compared with this metric.
     """
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

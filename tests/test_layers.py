@@ -17,7 +17,7 @@ LAYERS = [
     {"search_space", "primitives", "hand_designed"},
     {"network", "counting", "data"},
     {"supernet", "train"},
-    {"execution", "run", "exporters"},
+    {"execution", "run", "storage", "exporters"},
     {"front", "usage"},
     {"strategies", "evaluators", "subject", "constraints"},
     {"report", "lint", "bench", "described"},

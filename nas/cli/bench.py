@@ -76,9 +76,9 @@ def command(
 ) -> None:
     """Each strategy in turn; table and plot if there are several, or runs to keep."""
     from nas.bench import bench
-    from nas.config import cores
     from nas.described import described
     from nas.run import new_folder
+    from nas.settings import cores
     from nas.train import available
 
     allowed = ("strategy",) if data is None else ("strategy", "space", "data", "ranking")

@@ -5,19 +5,45 @@ in input.
 from __future__ import annotations
 
 import errno
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _resume: list[str] = []  # the line that takes up what is at work
 
 
 _signals: list[int] = []  # that asked for an end
+_gentle = False  # whether Ctrl-C first lets what is running end
+_stopping = False
 
 
 def interrupt(number: int, frame: object) -> None:
     """Handles Ctrl-C and SIGTERM."""
+    global _stopping
+    if number == signal.SIGINT and _gentle and not _stopping:
+        _stopping = True
+        say("stopping when what is being evaluated has ended; Ctrl-C again stops at once")
+        return
     _signals.append(number)
     raise KeyboardInterrupt
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """Within it the first Ctrl-C lets what is running end: a search with workers."""
+    global _gentle
+    _gentle = True
+    try:
+        yield
+    finally:
+        _gentle = False
+
+
+def stopping() -> bool:
+    """Whether Ctrl-C was pressed, and what is running is to end."""
+    return _stopping
 
 
 def stop_if_interrupted() -> None:

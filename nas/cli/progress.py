@@ -7,12 +7,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from nas.cli.errors import stop_if_interrupted
+from nas.cli.errors import patient, stop_if_interrupted, stopping
 from nas.correlation import SHARED, told
 from nas.goal import Goal
 from nas.loop import Watcher
@@ -70,6 +71,15 @@ class Show(Watcher):
             if self._task is not None:
                 self.bar.remove_task(self._task)
             self._task = self.bar.add_task(text, total=float(total) if total else None, completed=done)
+
+    def stopping(self) -> bool:
+        return stopping()
+
+    def patient(self) -> AbstractContextManager[None]:
+        return patient()
+
+    def note(self, text: str) -> None:
+        self.console.print(f"  {text}", style="dim")
 
     def tick(self, done: int, total: int) -> None:
         stop_if_interrupted()

@@ -21,7 +21,7 @@ def command(
     budget: o.Budget = None,
     objective: o.Objectives = None,
     controls: o.Controls = None,
-    executor: Annotated[str | None, typer.Option(help="where trials run: local")] = None,
+    executor: Annotated[str | None, typer.Option(help="where trials run: local, ray")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="trials at a time")] = None,
     recipe: o.RecipeName = None,
     config: o.Config = None,

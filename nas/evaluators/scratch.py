@@ -17,6 +17,7 @@ from nas.registry import Registry
 from nas.search_space import SearchSpace
 from nas.search_space.joint import applied
 from nas.seeding import derive, randomness
+from nas.storage import load_state, remove, save_state
 from nas.train import accuracy, fit
 
 EVALUATORS: Registry[Callable[..., Evaluator]] = Registry("evaluator")
@@ -55,25 +56,31 @@ class Scratch:
         if trial.epochs:
             recipe = replace(recipe, epochs=trial.epochs, seconds=0.0)
         common: dict[str, Any] = {"mean": given.mean, "std": given.std, "device": self.device}
-        metrics: dict[str, float] = {}
         training = {"recipe": recipe, "augment": augment, "seed": derive(seed, "fit"), **common}
         if recipe.schedule == "plateau" or trial.hurdles:
             training["valid"] = given.valid
-        accuracies: list[float] = []
+        kept = (load_state(trial.checkpoint) if trial.checkpoint else None) or {}
+        metrics: dict[str, float] = kept.get("metrics", {})
+        accuracies: list[float] = kept.get("accuracies", [])
         early: dict[str, float] = {}
-        for epoch in fit(network, given.train, **training):
+        for epoch in fit(network, given.train, **training, state=kept.get("state")):
             metrics = epoch.metrics
             if trial.hurdles:
                 accuracies.append(metrics["valid_accuracy"])
                 if hopeless(accuracies, trial.hurdles) and not _done(recipe, metrics, epoch.step):
                     early[STOPPED] = epoch.step
                     break
+            if trial.checkpoint:
+                told = {"state": epoch.state(), "metrics": metrics, "accuracies": accuracies}
+                save_state(trial.checkpoint, told)
         early |= {after(epoch): value for epoch, value in enumerate(accuracies, 1)}
         if accuracies:
             checked = {"accuracy": metrics["valid_accuracy"], "loss": metrics["valid_loss"]}
         else:
             checked = accuracy(network, given.valid, **common)
         figures = cost(graph)
+        if trial.checkpoint:
+            remove(trial.checkpoint)
         timed = {LATENCY: latency(network.eval(), input=graph.input)} if self.latency else {}
         return {
             "valid_accuracy": checked["accuracy"],

@@ -1,12 +1,88 @@
-"""What processes of a pool have in common: how one begins, and how all are ended at once."""
+"""What workers have in common, processes and actors: what they are sent, how they begin, evaluate and end."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.execution.executor import Evaluator, Result, Trial
+from nas.registry import load_file, loaded_files
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An evaluator on its way to workers, and what they have to be like.
+
+    It may be made of what users' files define: these come along, as text. `buffers` are the arrays in it, if
+    they travel beside it.
+    """
+
+    files: tuple[tuple[Path, str], ...]
+    evaluator: bytes
+    threads: int
+    deterministic: bool
+    buffers: Sequence[Any] = ()
+
+    @classmethod
+    def of(
+        cls, evaluate: Evaluator, *, threads: int, dumps: Callable[[Evaluator], bytes] = pickle.dumps
+    ) -> Packed:
+        """Raises ValueError if the evaluator cannot be sent."""
+        import torch
+
+        try:
+            data = dumps(evaluate)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"the evaluation cannot be sent to other processes ({error}): define what it calls at the "
+                "top of a file, or search with one worker"
+            ) from error
+        files = tuple((path, path.read_text()) for path in loaded_files())
+        return cls(files, data, threads, torch.are_deterministic_algorithms_enabled())
+
+    def opened(self) -> Evaluator:
+        """The evaluator, in a process that is made as it has to be."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        torch.use_deterministic_algorithms(self.deterministic)
+        try:
+            for path, text in self.files:
+                load_file(path, text)
+            evaluate: Evaluator = pickle.loads(self.evaluator, buffers=self.buffers)
+        except Exception as error:  # told as the failure of each trial; raised here, it would end the process
+            return _Failing(error)
+        return evaluate
+
+
+@dataclass(frozen=True)
+class _Failing:
+    """In place of an evaluator that could not be made in this process."""
+
+    error: Exception
+
+    def __call__(self, trial: Trial, *, seed: int) -> Result:
+        raise self.error
+
+
+def evaluated(evaluate: Evaluator, trial: Trial, *, seed: int) -> Result | Exception:
+    """What comes of a trial: an exception is a result too. It can be sent to another process."""
+    try:
+        return evaluate(trial, seed=seed)
+    except (Exception, SystemExit) as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            return RuntimeError(f"{type(error).__name__}: {error}")
+        return error if isinstance(error, Exception) else RuntimeError(f"it called sys.exit({error})")
 
 
 def begin_worker() -> None:
@@ -28,4 +104,4 @@ def end(pool: ProcessPoolExecutor) -> None:
     processes = list((pool._processes or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
-        process.terminate()
+        process.kill()

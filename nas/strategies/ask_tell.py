@@ -143,6 +143,8 @@ class AskTell(Strategy):
                 known = self._asked(trial)
                 if known is not None:
                     self._left_known[report.step] = known
+            elif report.kind == "finished":
+                self._left_known[report.step] = report.error or report.metrics
             elif report.kind == "trial":
                 self._left_known.pop(report.step, None)
                 trial = self.pending.pop(report.step)
@@ -177,8 +179,11 @@ class AskTell(Strategy):
             if trial.number not in finished:
                 task.executor.submit(trial)
         while not self.exhausted:
-            while self.pending and len(self.pending) > task.lag:
+            while self.pending and len(self.pending) > task.lag and not task.stopping():
                 yield self._next(task, finished)
+            if task.stopping():
+                yield from self._last(task, finished)
+                return
             if task.trials is not None and number - len(self.replays) >= task.trials:
                 break
             asked = self.ask(number)
@@ -197,6 +202,17 @@ class AskTell(Strategy):
                 task.executor.submit(self.pending[asked.number])
         while self.pending:
             yield self._next(task, finished)
+
+    def _last(self, task: Task, finished: dict[int, Outcome]) -> Iterator[Report]:
+        """What is left to wait for, kept until it is told: a search that goes on asks as if never stopped."""
+        assert task.executor is not None
+        task.executor.halt()
+        finished |= {trial.number: outcome for trial, outcome in task.executor.completed()}
+        for number in sorted(set(finished) - set(self._left_known)):
+            outcome, architecture = finished[number], self.pending[number].architecture
+            error = _why_unusable(outcome, task.goals)
+            result = {} if error or isinstance(outcome, Exception | str) else outcome
+            yield Report("finished", number, result, architecture, error=error)
 
     def _next(self, task: Task, finished: dict[int, Outcome]) -> Report:
         """Wait for one result and tell it: the lowest number if ordered, else whichever is there first."""
@@ -228,6 +244,11 @@ def _why_unusable(outcome: Outcome, goals: Sequence[Goal]) -> str | None:
         return outcome
     if isinstance(outcome, Exception):
         return f"{type(outcome).__name__}: {outcome}"
+    if not isinstance(outcome, Mapping):
+        return f"the result is no mapping of metrics but {outcome!r:.80}"
+    for name, value in outcome.items():
+        if not isinstance(name, str) or not isinstance(value, int | float):
+            return f"the result has {name!r:.40} = {value!r:.40}, and metrics are numbers by name"
     for metric in (goal.metric for goal in goals):
         if metric not in outcome:
             return f"the result has no {metric!r}, only {sorted(outcome)}"

@@ -32,7 +32,8 @@ STRATEGIES: Registry[type[Strategy]] = Registry("strategy")
 
 @dataclass(frozen=True)
 class Report:
-    """One thing that happened. Kinds: ``start`` (a trial is about to be evaluated), ``trial``, ``epoch``.
+    """One thing that happened. Kinds: ``start`` (a trial is about to be evaluated), ``trial``, ``epoch``;
+    ``finished`` (a trial's result, where the search is stopped before it is its turn to be told).
 
     `step` is the trial's number, or the number of epochs done. `tables` are the mixing weights by decision.
     `network`: what the architecture's results are known by (`AskTell.identity`). `accuracies`: of a trial,
@@ -61,7 +62,8 @@ class Task:
     again and costs no evaluation; without it every proposal is evaluated, and only equal literals are equal.
     `early_stop`: the rule by which hopeless trials stop.
     `examples` is None where there are no data, `executor` is there for black-box strategies. `tick(done,
-    total)` may be called within an epoch, for a progress bar.
+    total)` may be called within an epoch, for a progress bar. `stopping`: whether to end when what is being
+    evaluated has ended.
     """
 
     space: SearchSpace
@@ -77,6 +79,7 @@ class Task:
     examples: Examples | None = None
     executor: Executor | None = None
     tick: Callable[[int, int], None] | None = None
+    stopping: Callable[[], bool] = lambda: False
 
 
 class Strategy(ABC):

@@ -1,0 +1,82 @@
+"""Storage: files that several machines see, on a shared folder or in an object store, by their address."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nas.run import replace
+
+UNREADABLE = (EOFError, RuntimeError, ValueError)
+
+
+def reachable(place: str) -> None:
+    """Raises ValueError if nothing can be written at `place`, a folder or an address like s3://bucket/folder."""
+    probe = f"{place.rstrip('/')}/.probe-{os.getpid()}"
+    try:
+        write(probe, b"")
+        remove(probe)
+    except (OSError, ImportError, ValueError) as error:
+        raise ValueError(
+            f"nothing can be written at {place!r} ({error}): name a folder or an address of shared storage"
+        ) from error
+
+
+def write(place: str, data: bytes) -> None:
+    """Write a file so that the old or the new one is there, whole. Makes its folder."""
+    system, path = _located(place)
+    if "file" in system.protocol:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        replace(Path(path), data)
+    else:
+        system.pipe_file(path, data)
+
+
+def read(place: str) -> bytes | None:
+    """What the file holds, or None if there is none."""
+    system, path = _located(place)
+    try:
+        data: bytes = system.cat_file(path)
+    except FileNotFoundError:
+        return None
+    return data
+
+
+def remove(place: str) -> None:
+    """Remove a file, if it is there."""
+    system, path = _located(place)
+    if system.exists(path):
+        system.rm_file(path)
+
+
+def save_state(place: str, state: Mapping[str, Any]) -> None:
+    """Write tensors and numbers."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write(place, buffer.getvalue())
+
+
+def load_state(place: str) -> dict[str, Any] | None:
+    """What `save_state` wrote; None if there is nothing, or nothing that can be read."""
+    import torch
+
+    data = read(place)
+    if data is None:
+        return None
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except UNREADABLE:
+        return None
+    return state
+
+
+def _located(place: str) -> tuple[Any, str]:
+    import fsspec
+
+    found: tuple[Any, str] = fsspec.core.url_to_fs(place)
+    return found

@@ -1,0 +1,226 @@
+"""Executors: what all of them promise, on real processes and on a real Ray cluster of several nodes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from faulty import Faulty
+
+import nas
+from nas.execution import EXECUTORS, Executor, Trial
+from nas.run import RunFailed
+from nas.seeding import derive
+
+Made = Callable[..., Executor]
+ARCHITECTURE = nas.space("nasbench201").sample(Random(0))
+QUICK = {"backoff": 0.05}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes with two slots each, as real raylets; this process is a driver of it."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # what is sent is defined here
+    head: dict[str, Any] = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200 << 20}
+    head["_system_config"] = {"health_check_period_ms": 500, "health_check_failure_threshold": 2}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    made.add_node(num_cpus=2, object_store_memory=100 << 20)
+    ray.init(made.address, logging_level="ERROR", log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+    patch.undo()
+
+
+@pytest.fixture(params=sorted(EXECUTORS))
+def make(request: pytest.FixtureRequest) -> Iterator[Made]:
+    """A maker of executors of one kind, which are closed in the end."""
+    if request.param == "ray":
+        request.getfixturevalue("cluster")
+    made: list[Executor] = []
+
+    def make(*arguments: Any, **settings: Any) -> Executor:
+        made.append(EXECUTORS[request.param](*arguments, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def trials(count: int) -> list[Trial]:
+    return [Trial(number, ARCHITECTURE) for number in range(count)]
+
+
+def outcomes(executor: Executor, count: int) -> dict[int, Any]:
+    """Of so many trials, by number; each exactly once."""
+    for trial in trials(count):
+        executor.submit(trial)
+    found: dict[int, Any] = {}
+    for trial, outcome in executor.completed():
+        assert trial.number not in found
+        found[trial.number] = outcome
+    assert sorted(found) == list(range(count))
+    return found
+
+
+def result(number: int, seed: int = 0) -> dict[str, float]:
+    return {"valid_accuracy": number / 2, "seed": derive(seed, "trial", number)}
+
+
+# --- results ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_results_follow_from_seed_and_number_alone(make: Made, tmp_path: Path, workers: int) -> None:
+    for seed in (0, 7):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        executor = make(Faulty(folder), seed, workers=workers)
+        assert outcomes(executor, 20) == {number: result(number, seed) for number in range(20)}
+        assert len(list(folder.iterdir())) == 20
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_failures_are_results(make: Made, tmp_path: Path, workers: int) -> None:
+    """Whatever the evaluation does within its process: the others have results, and it has one attempt."""
+    faults = dict(enumerate(("raise", "memory", "diverge", "nonsense", "unsendable", "leave")))
+    found = outcomes(make(Faulty(tmp_path, faults), workers=workers, **QUICK), 8)
+    assert [found[number] for number in (6, 7)] == [result(number) for number in (6, 7)]
+    assert isinstance(found[0], ValueError)
+    assert isinstance(found[1], MemoryError)
+    assert found[2]["valid_accuracy"] != found[2]["valid_accuracy"]
+    assert found[3] == "all went well"
+    assert str(found[4]) == "Own: of a class of its own"
+    assert isinstance(found[5], RuntimeError)
+    assert len(list(tmp_path.iterdir())) == 8
+
+
+def test_lost_workers_are_replaced(make: Made, tmp_path: Path) -> None:
+    """Once: the trial has its result in the end; always: it failed, after as many attempts as are allowed."""
+    faults = {0: "once-kill", 1: "kill", 2: "once-exit", 3: "once-disk", 4: "disk", 5: "unpicklable"}
+    faults |= {7: "once-hang"}
+    executor = make(Faulty(tmp_path, faults), workers=2, timeout=4.0, retries=1, **QUICK)
+    found = outcomes(executor, 12)
+    assert all(found[number] == result(number) for number in (0, 2, 3, 6, 7, 8, 9, 10, 11))
+    assert isinstance(found[1], RuntimeError)
+    assert "2 times" in str(found[1])
+    assert isinstance(found[4], OSError)
+    assert isinstance(found[5], RuntimeError)
+    attempts = {number: len(list(tmp_path.glob(f"{number}-*"))) for number in range(12)}
+    assert attempts == {**dict.fromkeys(range(12), 1), **dict.fromkeys((0, 1, 2, 3, 4, 7), 2)}
+    told = executor.facts()
+    assert (told["done"], told["failed"], told["running"], told["queued"]) == (9, 3, 0, 0)
+    assert told["retried"] in (5, 6)  # the one that hangs is late, or begun by an idle worker before it is
+
+
+def test_a_slow_worker_holds_nobody_up(make: Made, tmp_path: Path) -> None:
+    """A trial that takes much longer than others is begun by an idle worker too; the first result counts."""
+    executor = make(Faulty(tmp_path, {9: "once-slow"}), workers=2)
+    outcomes(executor, 1)  # the worker is there
+    began = time.monotonic()
+    for trial in trials(10)[1:]:
+        executor.submit(trial)
+    found = [(trial.number, outcome) for trial, outcome in executor.completed()]
+    assert sorted(found) == [(number, result(number)) for number in range(1, 10)]
+    assert time.monotonic() - began < 15
+    assert executor.facts()["done"] == 10
+
+
+def test_halted_what_runs_ends_and_what_waits_is_forgotten(make: Made, tmp_path: Path) -> None:
+    executor = make(Faulty(tmp_path, seconds=0.5), workers=2)
+    for trial in trials(10):
+        executor.submit(trial)
+    first, _ = next(executor.completed())
+    executor.halt()
+    ended = {first.number, *(trial.number for trial, _ in executor.completed())}
+    assert 2 <= len(ended) <= 3
+    assert len(list(tmp_path.iterdir())) == len(ended)
+
+
+def test_an_evaluation_that_cannot_be_sent_is_told(make: Made) -> None:
+    lock = threading.Lock()
+    executor = make(lambda trial, *, seed: {"valid_accuracy": lock}, workers=2)
+    with pytest.raises(ValueError, match="cannot be sent"):
+        outcomes(executor, 2)
+
+
+# --- the cluster --------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_is_lost_loses_no_trial(cluster: Any, tmp_path: Path) -> None:
+    """A raylet is killed with its workers; their trials are evaluated elsewhere. A node that joins works."""
+    notes: list[str] = []
+    node = cluster.add_node(num_cpus=2, resources={"extra": 2}, object_store_memory=100 << 20)
+    asked = {"resources": {"extra": 1}}
+    executor = EXECUTORS["ray"](Faulty(tmp_path, seconds=1.0), workers=2, **asked, **QUICK)
+    executor.note = notes.append
+    for trial in trials(6):
+        executor.submit(trial)
+    completed = executor.completed()
+    ended = [next(completed)]
+    cluster.remove_node(node, allow_graceful=False)  # nowhere else is there anything of `extra`
+    cluster.add_node(num_cpus=2, resources={"extra": 2}, object_store_memory=100 << 20)
+    ended += list(completed)
+    executor.close()
+    assert sorted((trial.number, outcome) for trial, outcome in ended) == [(n, result(n)) for n in range(6)]
+    assert any("begins again" in note for note in notes)
+    assert sum("joined" in note for note in notes) >= 3
+
+
+def test_workers_of_a_node_share_its_data(cluster: Any) -> None:
+    """The arrays come from the node's object store: mapped, not copied into each process."""
+    import numpy as np
+
+    executor = EXECUTORS["ray"](Shared(np.zeros(1 << 20, np.uint8)), workers=2)
+    try:
+        assert all(outcome == {"valid_accuracy": 1.0} for outcome in outcomes(executor, 4).values())
+    finally:
+        executor.close()
+
+
+class Shared:
+    """Looks where its array is."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __call__(self, trial: Trial, *, seed: int) -> dict[str, float]:
+        return {"valid_accuracy": float(not self.array.flags.owndata and not self.array.flags.writeable)}
+
+
+def test_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    executor = EXECUTORS["ray"](Shared(None), address="127.0.0.1:1")
+    monkeypatch.setattr(ray, "init", lambda *args, **kwargs: (_ for _ in ()).throw(ConnectionError("none")))
+    with pytest.raises(RunFailed, match="no Ray cluster to join"):
+        outcomes(executor, 1)
+
+
+# --- many faults --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_hundred_faults(make: Made, tmp_path: Path) -> None:
+    """No trial is lost, none counted twice, whatever dies meanwhile."""
+    rng = Random(0)
+    kinds = ("once-kill", "once-exit", "once-disk", "leave", "raise", "memory", "kill")
+    faults = {number: rng.choice(kinds) for number in rng.sample(range(400), 210)}
+    executor = make(Faulty(tmp_path, faults, seconds=0.01), workers=4, retries=2, **QUICK)
+    found = outcomes(executor, 400)
+    for number, outcome in found.items():
+        if faults.get(number, "once").startswith("once"):
+            assert outcome == result(number)
+        else:
+            assert isinstance(outcome, Exception)
