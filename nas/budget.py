@@ -41,7 +41,7 @@ class Budget:
         counts = {name: int(value) for name, value in found.items() if name in ("epochs", "trials")}
         return cls(**{**found, **counts})  # type: ignore[arg-type]
 
-    def spent(self, *, seconds: float, devices: int = 1) -> str | None:
+    def spent(self, *, seconds: float, devices: float = 1) -> str | None:
         """Which limit of time is reached, in words, or None. `devices`: as many were in use all the time."""
         hours = seconds / 3600
         if self.hours is not None and hours >= self.hours:

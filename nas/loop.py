@@ -24,7 +24,7 @@ from nas.counting import Cost, cost
 from nas.data import Dataset
 from nas.data.batches import Examples
 from nas.evaluators import EVALUATORS, Objective
-from nas.execution import EXECUTORS, Evaluator, Executor, devices
+from nas.execution import EXECUTORS, Evaluator, Executor, RayPool, devices
 from nas.front import RunFront
 from nas.goal import goals_of
 from nas.ranking import ranking
@@ -34,6 +34,7 @@ from nas.run import Run, RunFailed, environment
 from nas.search_space import Architecture, SearchSpace, space
 from nas.seeding import derive, generator
 from nas.strategies import STRATEGIES, AskTell, OneShot, Report, Strategy, Task
+from nas.strategies.parallel import Parallel
 from nas.subject import from_config
 from nas.training import facts_of, same_data, settled
 from nas.usage import Usage
@@ -83,7 +84,6 @@ class Search:
         self.space: SearchSpace = searched_space(self.config, self.data)
         scale = {**self.config["network"], **self.shape}
         self._sized = space(self.space.name, **scale)  # the space at the network's scale
-        self.strategy = _strategy(self.config)
         self.budget = Budget.parse(self.config["budget"])
         self.seed: int = self.config["seed"]
         self.goals = goals_of(self.config)
@@ -93,6 +93,7 @@ class Search:
         self.latest: Architecture | None = None
         self.usage = Usage(self.run.folder, self.config["device"])
         self._executor: Executor | None = None
+        self.strategy = self._strategy()
 
     # --- the search itself ----------------------------------------------------------------------------------
 
@@ -142,8 +143,7 @@ class Search:
 
     def spent(self) -> str | None:
         """Which limit of time is reached, or None."""
-        workers = self.config["executor"].get("workers", 1) if isinstance(self.strategy, AskTell) else 1
-        in_use = devices(self.config["device"], workers)
+        in_use = devices(self.config, isinstance(self.strategy, OneShot))
         return self.budget.spent(seconds=self.run.seconds, devices=in_use)
 
     def _take_up(self, task: Task) -> list[dict[str, Any]]:
@@ -184,7 +184,7 @@ class Search:
         event = self.run.log(report.kind, **content, **({"replayed": True} if report.replayed else {}))
         if isinstance(self.strategy, OneShot):
             self.run.save(self.strategy.state())
-            self.usage.epoch(trained="train_loss" in report.metrics)
+            self.usage.epoch(trained="train_loss" in report.metrics, peak=self.strategy.peak)
             self._save_best(architecture, report.metrics)
         elif report.kind == "trial":
             if self._is_best(report.step):
@@ -213,6 +213,16 @@ class Search:
     def _examples(self) -> Examples:
         assert self.data is not None
         return _examples(self.config, self.data)
+
+    def _strategy(self) -> Strategy:
+        """The strategy; one with a supernet on a cluster, if that is asked for."""
+        made = _strategy(self.config)
+        asked = self.config["executor"]
+        if not isinstance(made, OneShot) or asked["name"] != "ray":
+            return made
+        pool = self.executor()
+        assert isinstance(pool, RayPool)
+        return Parallel(made, pool)
 
     def executor(self) -> Executor:
         """What evaluates architectures."""

@@ -18,10 +18,10 @@ def document(run: Run, final: Mapping[str, Any], *, space: SearchSpace, front: R
     selected = [event for event in events if event["kind"] == "selected"][-1]
     recipe = space.parse(selected["literal"]).recipe
     trials = sum(1 for event in events if event["kind"] == "trial" and not event.get("replayed"))
-    gpus = 0
-    if str(run.config["device"]).startswith("cuda"):
-        gpus = devices(run.config["device"], run.config["executor"].get("workers", 1))
-    gpu_seconds = final["seconds"] + (gpus - 1) * _by_workers(events) if gpus else 0.0
+    on_gpus = str(run.config["device"]).startswith("cuda") or bool(run.config["executor"].get("gpus"))
+    gpus = devices(run.config, supernet=False)
+    shared = run.config["executor"]["name"] == "ray"
+    gpu_seconds = final["seconds"] + (gpus - 1) * _by_workers(events, shared) if on_gpus else 0.0
     return {
         "run": str(run.folder),
         "space": space.name,
@@ -44,11 +44,13 @@ def document(run: Run, final: Mapping[str, Any], *, space: SearchSpace, front: R
     }
 
 
-def _by_workers(events: Sequence[Mapping[str, Any]]) -> float:
-    """Seconds in which the workers evaluated: the trials of a search, or the networks of a ranking."""
+def _by_workers(events: Sequence[Mapping[str, Any]], shared: bool) -> float:
+    """Seconds in which the workers evaluated: the trials of a search, or the networks of a ranking; or in
+    which they trained a supernet, if they share that.
+    """
     last = {event["kind"]: float(event["seconds"]) for event in events}
     ranking = last["ranked"] - last["selected"] if "ranked" in last else 0.0
-    return last.get("trial", 0.0) + ranking
+    return last.get("trial", last.get("epoch", 0.0) if shared else 0.0) + ranking
 
 
 def _ranking(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from nas.augment import Augment
 from nas.data.batches import Batches
 from nas.data.dataset import Split
 from nas.data.mixing import Mix, mixes
+from nas.group import Group
 from nas.recipe import Recipe
 from nas.seeding import derive, randomness
 
@@ -106,10 +108,12 @@ def accuracy(
     device: torch.device | str = "cpu",
     batch: int = 256,
     forward: Callable[[Tensor], Tensor] | None = None,
+    group: Group | None = None,
 ) -> dict[str, float]:
     """{"accuracy": 0..1, "loss": mean cross-entropy} of `network` in evaluation mode on `split`.
 
-    `forward`: how to run it, in the mode in which it is; by default it is called with the images.
+    `forward`: how to run it, in the mode in which it is; by default it is called with the images. The
+    processes of a `group` look at different batches; all learn the result.
 
     Raises FloatingPointError if the loss is no number.
     """
@@ -119,12 +123,15 @@ def accuracy(
         network.eval()
     right = torch.zeros((), device=device, dtype=torch.int64)
     loss = torch.zeros((), device=device, dtype=torch.float64)
-    for x, y in batches.epoch(0):
+    rank, size = (group or Group()).share
+    for x, y in itertools.islice(batches.epoch(0), rank, None, size):
         logits = (forward or network)(x)
         right += (logits.argmax(1) == y).sum()
         loss += nn.functional.cross_entropy(logits.float(), y, reduction="sum")
     if forward is None:
         network.train(before)
+    if group is not None:
+        right, loss = group.total(right), group.total(loss)
     mean_loss = loss.item() / len(split)
     if not math.isfinite(mean_loss):
         raise FloatingPointError(

@@ -31,7 +31,8 @@ class Usage:
         if before := usage(folder):
             self.steps, self.peak = before["steps"], before["peak_memory"]
             self.seconds = before.get("step_seconds", 0.0) * before["steps"]
-        self._times: list[float] = []
+        self._first: tuple[int, float] | None = None  # tick of this epoch: step, time
+        self._last = (0, 0.0)
         self._begun = False
 
     def tick(self, done: int, total: int) -> None:
@@ -43,15 +44,16 @@ class Usage:
             import torch
 
             torch.cuda.synchronize(self.device)
-        self._times.append(time.perf_counter())
+        self._last = done, time.perf_counter()
+        self._first = self._first or self._last
 
-    def epoch(self, *, trained: bool) -> None:
-        """An epoch has ended, which trained or only looked."""
-        if trained and len(self._times) > 1:
-            self.steps += len(self._times) - 1
-            self.seconds += self._times[-1] - self._times[0]
-        self._times = []
-        self.peak = max(self.peak, peak_memory(self.device))
+    def epoch(self, *, trained: bool, peak: int | None = None) -> None:
+        """An epoch has ended, which trained or only looked. `peak`: of memory, where others train."""
+        if trained and self._first is not None and self._last[0] > self._first[0]:
+            self.steps += self._last[0] - self._first[0]
+            self.seconds += self._last[1] - self._first[1]
+        self._first = None
+        self.peak = max(self.peak, peak_memory(self.device) if peak is None else peak)
         timed = {"step_seconds": self.seconds / self.steps} if self.steps else {}
         told = {"steps": self.steps, **timed, "peak_memory": self.peak}
         replace(self.path, json.dumps(told) + "\n")

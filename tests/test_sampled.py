@@ -265,9 +265,9 @@ def test_the_controller_learns_on_the_validation_half_and_leaves_the_weights_alo
     seen: list[int] = []
     epoch = strategy.valid_batches.epoch
 
-    def watched(number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def watched(number: int, share: tuple[int, int] = (0, 1)) -> Iterator[tuple[Tensor, Tensor]]:
         seen.append(number)
-        return epoch(number)
+        return epoch(number, share)
 
     strategy.valid_batches.epoch = watched  # type: ignore[method-assign]
     strategy.after_epoch(0)

@@ -232,7 +232,15 @@ def test_device_hours_count_every_device(monkeypatch: pytest.MonkeyPatch) -> Non
     assert budget.spent(seconds=2 * 3600 - 1, devices=4) is None
     assert Budget.parse("2h").spent(seconds=3600, devices=4) is None  # hours are those of the clock
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert [devices("cuda", workers) for workers in (1, 3, 8)] == [1, 3, 4]
-    assert devices("cuda:1", 8) == devices("cpu", 8) == 1
+
+    def used(device: str, workers: int, *, supernet: bool = False, **more: object) -> float:
+        executor = {"name": "local", "workers": workers, **more}
+        return devices({"device": device, "executor": executor}, supernet)
+
+    assert [used("cuda", workers) for workers in (1, 3, 8)] == [1, 3, 4]
+    assert used("cuda:1", 8) == used("cpu", 8) == used("cuda", 8, supernet=True) == 1
+    assert used("cpu", 8, name="ray", gpus=0.25) == 2
+    assert used("cuda", 3, name="ray", gpus=None, supernet=True) == 3
+    assert used("cpu", 3, name="ray", gpus=None) == 1
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert devices("cuda", 2) == 1
+    assert used("cuda", 2) == 1

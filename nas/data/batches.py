@@ -111,11 +111,13 @@ class Batches:
         whole, rest = divmod(self.examples, self.batch)
         return whole + (rest > 0 and not self._drop_last)
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, number: int, share: tuple[int, int] = (0, 1)) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch `number`: x (B, C, H, W) channels_last on the device, y (B,) int64.
 
         The same number gives the same bits, whatever was asked before and whatever the global generator did.
+        `share`: of each batch the i-th of n equal parts, (i, n).
         """
+        i, n = share
         order = torch.arange(self.examples)
         if self._shuffle:
             order = torch.randperm(self.examples, generator=keyed(self._seed, number, "order"))
@@ -129,7 +131,8 @@ class Batches:
             ).to(self._device)
         order = order.to(self._device)
         for start in range(0, len(self) * self.batch, self.batch):
-            part = slice(start, min(start + self.batch, self.examples))
+            end = min(start + self.batch, self.examples)
+            part = slice(start + (end - start) * i // n, start + (end - start) * (i + 1) // n)
             yield self._take(order[part], None if draws is None else draws[part])
 
     def _take(self, indices: Tensor, draws: Draws | None) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Where trials are evaluated."""
 
-from nas.execution import ray  # noqa: F401  (registered by its import)
 from nas.execution.executor import EXECUTORS, Evaluator, Executor, Result, Trial, devices
 from nas.execution.local import Local
+from nas.execution.ray import RayPool
 
-__all__ = ["EXECUTORS", "Evaluator", "Executor", "Local", "Result", "Trial", "devices"]
+__all__ = ["EXECUTORS", "Evaluator", "Executor", "Local", "RayPool", "Result", "Trial", "devices"]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from nas.execution.executor import Evaluator
 from nas.execution.workers import Packed
 from nas.run import RunFailed
 from nas.settings import cores
@@ -110,19 +109,19 @@ def _told(asked: Mapping[str, Any]) -> str:
     return ", ".join(f"{amount:g} {name}" for name, amount in _wants(asked).items())
 
 
-def packed(evaluate: Evaluator, *, threads: int) -> Packed:
-    """The evaluator as it travels: its arrays beside it, so that a node's workers share them in memory."""
+def packed(content: Any, *, threads: int) -> Packed:
+    """Something as it travels: its arrays beside it, so that a node's workers share them in memory."""
     from ray import cloudpickle
 
     arrays: list[Any] = []
 
-    def dumps(each: Evaluator) -> bytes:
+    def dumps(each: Any) -> bytes:
         data: bytes = cloudpickle.dumps(
             each, protocol=5, buffer_callback=lambda b: arrays.append(np.frombuffer(b.raw(), np.uint8))
         )
         return data
 
-    return replace(Packed.of(evaluate, threads=threads, dumps=dumps), buffers=arrays)
+    return replace(Packed.of(content, threads=threads, dumps=dumps), buffers=arrays)
 
 
 def _listen(folder: Path) -> None:

@@ -66,11 +66,21 @@ class Executor(ABC):
         return {}
 
 
-def devices(device: str, workers: int) -> int:
-    """The devices that so many workers keep busy: ``cuda`` means all of them, another name one device."""
+def devices(config: Mapping[str, Any], supernet: bool) -> float:
+    """The devices that a search keeps busy, by its configuration; 1 where it does not count them.
+
+    ``cuda`` means all of a machine's, another name one; a cluster's workers have what they ask for. One
+    process of this machine trains a `supernet`.
+    """
     import torch
 
-    return max(1, min(workers, torch.cuda.device_count())) if device == "cuda" else 1
+    section, device = config["executor"], str(config["device"])
+    workers = section.get("workers", 1)
+    if section["name"] == "ray":
+        gpus = section["gpus"]
+        asked = workers * (float(device.startswith("cuda")) if gpus is None else gpus)
+        return float(asked or 1)
+    return max(1, min(1 if supernet else workers, torch.cuda.device_count())) if device == "cuda" else 1
 
 
 EXECUTORS: Registry[Callable[..., Executor]] = Registry("executor")

@@ -84,6 +84,11 @@ class RayPool(Pool[Handle]):
         return ray.put(packed(self.evaluate, threads=self.threads))
 
     def submit(self, trial: Trial) -> None:
+        self.connect()
+        super().submit(trial)
+
+    def connect(self) -> None:
+        """Join the cluster, if that is not done."""
         connect(
             self.address,
             workers=self.workers,
@@ -92,7 +97,6 @@ class RayPool(Pool[Handle]):
             note=self.note,
             logs=self.logs,
         )
-        super().submit(trial)
 
     def begin(self, worker: int) -> Handle:
         import ray

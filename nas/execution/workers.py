@@ -19,27 +19,25 @@ from nas.registry import load_file, loaded_files
 
 @dataclass(frozen=True)
 class Packed:
-    """An evaluator on its way to workers, and what they have to be like.
+    """Something on its way to workers, an evaluator perhaps, and what they have to be like.
 
     It may be made of what users' files define: these come along, as text. `buffers` are the arrays in it, if
     they travel beside it.
     """
 
     files: tuple[tuple[Path, str], ...]
-    evaluator: bytes
+    pickled: bytes
     threads: int
     deterministic: bool
     buffers: Sequence[Any] = ()
 
     @classmethod
-    def of(
-        cls, evaluate: Evaluator, *, threads: int, dumps: Callable[[Evaluator], bytes] = pickle.dumps
-    ) -> Packed:
-        """Raises ValueError if the evaluator cannot be sent."""
+    def of(cls, content: Any, *, threads: int, dumps: Callable[[Any], bytes] = pickle.dumps) -> Packed:
+        """Raises ValueError if it cannot be sent."""
         import torch
 
         try:
-            data = dumps(evaluate)
+            data = dumps(content)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ValueError(
                 f"the evaluation cannot be sent to other processes ({error}): define what it calls at the "
@@ -48,16 +46,20 @@ class Packed:
         files = tuple((path, path.read_text()) for path in loaded_files())
         return cls(files, data, threads, torch.are_deterministic_algorithms_enabled())
 
-    def opened(self) -> Evaluator:
-        """The evaluator, in a process that is made as it has to be."""
+    def content(self) -> Any:
+        """What was packed, in a process that is made as it has to be."""
         import torch
 
         torch.set_num_threads(self.threads)
         torch.use_deterministic_algorithms(self.deterministic)
+        for path, text in self.files:
+            load_file(path, text)
+        return pickle.loads(self.pickled, buffers=self.buffers)
+
+    def opened(self) -> Evaluator:
+        """The evaluator that was packed."""
         try:
-            for path, text in self.files:
-                load_file(path, text)
-            evaluate: Evaluator = pickle.loads(self.evaluator, buffers=self.buffers)
+            evaluate: Evaluator = self.content()
         except Exception as error:  # told as the failure of each trial; raised here, it would end the process
             return _Failing(error)
         return evaluate

@@ -66,8 +66,10 @@ class Darts(Differentiable):
         self, weights: Mapping[str, Tensor], batch: Batch, *, differentiable: bool = False
     ) -> Tensors:
         """The weights after one step of SGD with momentum and weight decay on `batch`: w' of equation 6."""
-        gradients = torch.autograd.grad(
-            self.loss(weights, batch), list(weights.values()), create_graph=differentiable
+        gradients = self.group.mean(
+            torch.autograd.grad(
+                self.loss(weights, batch), list(weights.values()), create_graph=differentiable
+            )
         )
         return {
             name: weight
@@ -83,7 +85,9 @@ class Darts(Differentiable):
         """Equations 7 and 8: Hessian times gradient from two gradients, at w +- epsilon v / |v|."""
         alphas = list(self.alphas.values())
         stepped = {name: w.detach().requires_grad_() for name, w in self.stepped(self.weights, train).items()}
-        gradients = torch.autograd.grad(self.loss(stepped, valid), [*alphas, *stepped.values()])
+        gradients = self.group.mean(
+            torch.autograd.grad(self.loss(stepped, valid), [*alphas, *stepped.values()])
+        )
         direct, v = gradients[: len(alphas)], gradients[len(alphas) :]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(v)))
         radius = self.epsilon / norm

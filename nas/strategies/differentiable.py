@@ -161,9 +161,13 @@ class Differentiable(SharedWeights):
     def alpha_step(self, train: Batch, valid: Batch) -> None:
         """Descend the validation loss with respect to the alphas."""
         gradients = self.alpha_gradient(train, valid)
+        self.group.average(list(gradients.values()))
         for name, alpha in self.alphas.items():
             alpha.grad = gradients[name]
         self.alpha_optimizer.step()
+
+    def agreed(self) -> list[Tensor]:
+        return list(self.alphas.values())
 
     def alpha_gradient(self, train: Batch, valid: Batch) -> Tensors:
         """The gradient of the validation loss with respect to each alpha, at the present weights."""

@@ -76,17 +76,18 @@ class ENAS(Sampled):
             drawn = [self._drawn(key, step * self.samples + i) for i in range(self.samples)]
             rewards.append(self.rewards(drawn, batches))
             self.policy_step(drawn, rewards[-1])
+        self.group.agree(list(self.controller.parameters()), "controllers")
         return {"reward": sum(map(sum, rewards)) / (self.steps * self.samples)}
 
     @torch.no_grad()
     def rewards(self, drawn: Sequence[Architecture], batches: Iterator[Batch]) -> list[float]:
         """The accuracy of each path on a minibatch of its own, 0..1."""
         found: list[Tensor] = []
-        with normalising(self.supernet, "batch", forward=lambda x: x):
+        with normalising(self.supernet, "batch", forward=lambda x: x), self.together():
             for path in drawn:
                 x, y = next(batches)
                 found.append((self.supernet(x, path).argmax(1) == y).double().mean())
-        return [float(each) for each in torch.stack(found).tolist()]
+        return [float(each) for each in self.group.mean([torch.stack(found)])[0].tolist()]
 
     def policy_step(self, drawn: Sequence[Architecture], rewards: Sequence[float]) -> None:
         """One step of REINFORCE (Williams 1992) with a moving baseline, which begins as the first mean."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from nas.data.batches import Batches
+from nas.group import Group
 from nas.search_space import Architecture, SearchSpace
 from nas.seeding import derive
 from nas.strategies.strategy import OneShot, Task
@@ -54,6 +56,8 @@ class SharedWeights(OneShot):
         epochs: of search, if the budget does not say.
         batch: images a step, of each half.
         lr, lr_min, momentum, weight_decay, clip: of the weights: SGD, cosine, largest norm of the gradient.
+        batch_norms: where several processes train together, each on its part of a batch: whether batch norms
+            are ``synchronised``, and see the whole batch, or ``local``, and see the part.
         norm: what batch norms normalise by when the supernet is evaluated (`nas.supernet.norms`).
         recalibrated: batches of training images, for ``norm=recalibrated``.
     """
@@ -65,6 +69,7 @@ class SharedWeights(OneShot):
     momentum: Share = 0.9
     weight_decay: Rate = 3e-4
     clip: Rate = 5.0
+    batch_norms: Literal["synchronised", "local"] = "synchronised"
     norm: Policy = "tracked"
     recalibrated: Count = 10
 
@@ -76,6 +81,7 @@ class SharedWeights(OneShot):
     def prepare(self, task: Task) -> None:
         """Take the data up; a subclass builds its supernet, too."""
         self.task, self.device = task, torch.device(task.device)
+        self.group = task.group or Group()
         self.train_batches, self.valid_batches = self._batches("train"), self._batches("valid")
 
     def take(self, supernet: Supernet) -> None:
@@ -94,12 +100,18 @@ class SharedWeights(OneShot):
         """The ``train`` or the ``valid`` half, augmented and shuffled."""
         examples = self.task.examples
         assert examples is not None
+        batch = min(self.batch, len(examples.train), len(examples.valid))
+        if batch % self.group.size:
+            raise ValueError(
+                f"batches of {batch} images cannot be shared among {self.group.size} workers: set "
+                f"strategy.batch to a multiple, or --workers to a divisor"
+            )
         return Batches(
             getattr(examples, name),
             mean=examples.mean,
             std=examples.std,
             augment=examples.augment,
-            batch=min(self.batch, len(examples.train), len(examples.valid)),
+            batch=batch,
             device=self.device,
             seed=derive(self.task.seed, name),
             shuffle=True,
@@ -109,7 +121,7 @@ class SharedWeights(OneShot):
     def valid_forever(self, number: int) -> Iterator[Batch]:
         """Batches of the ``valid`` half in epoch `number`, as many as are asked for."""
         for part in itertools.count():
-            yield from self.valid_batches.epoch(number * 1000 + part)
+            yield from self.valid_batches.epoch(number * 1000 + part, self.group.share)
 
     def run_epoch(
         self, number: int, rate: float, step: Callable[[int, Batch], tuple[Tensor, Tensor, int]]
@@ -126,13 +138,18 @@ class SharedWeights(OneShot):
         total = torch.zeros((), device=self.device, dtype=torch.float64)
         right = torch.zeros((), device=self.device, dtype=torch.int64)
         steps, seen = len(self.train_batches), 0
-        for place, batch in enumerate(self.train_batches.epoch(number)):
-            loss, hits, networks = step(place, batch)
+        for place, batch in enumerate(self.train_batches.epoch(number, self.group.share)):
+            with self.together():
+                loss, hits, networks = step(place, batch)
+            self.group.agree(self.agreed(), "alphas")
             total += loss * len(batch[1])
             right += hits
             seen += len(batch[1]) * networks
             if self.task.tick:
                 self.task.tick(place + 1, steps)
+        if self.group.size > 1:
+            self._join()
+            total, right, seen = self.group.total(total), self.group.total(right), seen * self.group.size
         found = total.item() / seen
         if not math.isfinite(found):
             raise FloatingPointError(
@@ -141,8 +158,23 @@ class SharedWeights(OneShot):
             )
         return {"train_loss": found, "train_accuracy": right.item() / seen, "lr": rate}
 
+    def together(self) -> AbstractContextManager[None]:
+        """Within it batch norms see what the whole group sees, if they are to."""
+        return self.group.together() if self.batch_norms == "synchronised" else nullcontext()
+
+    def agreed(self) -> list[Tensor]:
+        """What must be the same in all processes after each step, beside the weights."""
+        return []
+
+    def _join(self) -> None:
+        """Local statistics become one; the weights must be."""
+        if self.batch_norms == "local":
+            self.group.average([b for b in self.supernet.buffers() if b.is_floating_point()])
+        self.group.agree(list(self.weights.values()), "weights")
+
     def descend(self) -> None:
         """A step of the weights along their gradients. What has none keeps its bits."""
+        self.group.average([weight.grad for weight in self.weights.values() if weight.grad is not None])
         if self.clip:
             nn.utils.clip_grad_norm_(self.weights.values(), self.clip, foreach=True)
         self.weight_optimizer.step()
@@ -164,7 +196,7 @@ class SharedWeights(OneShot):
             return accuracy(
                 self.supernet, examples.valid, mean=examples.mean, std=examples.std, device=self.device,
                 batch=CHECKED - (len(examples.valid) % CHECKED == 1),  # one image has no statistics
-                forward=forward,
+                forward=forward, group=self.group,
             )  # fmt: skip
 
     def path(self, architecture: Architecture) -> Mixing | Architecture:

@@ -48,5 +48,6 @@ class SNAS(Differentiable):
         self.alpha_optimizer.zero_grad(set_to_none=True)
         told = self.weight_step(train)
         if not self.warming(self.epoch):
+            self.group.average([alpha.grad for alpha in self.alphas.values() if alpha.grad is not None])
             self.alpha_optimizer.step()
         return told

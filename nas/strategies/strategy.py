@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from nas.data.batches import Examples
+    from nas.group import Group
 
 STRATEGIES: Registry[type[Strategy]] = Registry("strategy")
 
@@ -63,7 +64,7 @@ class Task:
     `early_stop`: the rule by which hopeless trials stop.
     `examples` is None where there are no data, `executor` is there for black-box strategies. `tick(done,
     total)` may be called within an epoch, for a progress bar. `stopping`: whether to end when what is being
-    evaluated has ended.
+    evaluated has ended. `group`: the processes that train a supernet with this one, if there are others.
     """
 
     space: SearchSpace
@@ -80,6 +81,7 @@ class Task:
     executor: Executor | None = None
     tick: Callable[[int, int], None] | None = None
     stopping: Callable[[], bool] = lambda: False
+    group: Group | None = None
 
 
 class Strategy(ABC):
@@ -117,6 +119,7 @@ class OneShot(Strategy):
         self.epoch = 0
         self.ended: Architecture | None = None
         self._saved: dict[str, Any] | None = None
+        self.peak: int | None = None  # bytes of memory, where another process trains
 
     def check(self, space: SearchSpace) -> None:
         if space.recipe:
