@@ -41,6 +41,14 @@ class Budget:
         counts = {name: int(value) for name, value in found.items() if name in ("epochs", "trials")}
         return cls(**{**found, **counts})  # type: ignore[arg-type]
 
+    def told(self, *, seconds: float, devices: float = 1) -> str:
+        """How much of the limits of time is used, in words; empty if there are none."""
+        hours = seconds / 3600
+        parts = [] if self.hours is None else [f"{hours:.2f} of {self.hours:g} hours"]
+        if self.device_hours is not None:
+            parts.append(f"{hours * devices:.2f} of {self.device_hours:g} device-hours")
+        return ", ".join(parts)
+
     def spent(self, *, seconds: float, devices: float = 1) -> str | None:
         """Which limit of time is reached, in words, or None. `devices`: as many were in use all the time."""
         hours = seconds / 3600

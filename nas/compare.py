@@ -2,15 +2,16 @@
 
     nas compare resnet8 resnet20 darts:DARTS_V2 --data digits --budget 8epochs --seeds 3
 
-Each network is trained once a seed, one training after the other, in rounds: all with the first seed, then
-all with the second. The trainings are runs themselves (``networks/<name>-<seed>/``). The comparison's ledger
-has a line for the cost of each network (kind ``start``, as latency is measured and never the same) and one
-for each training (kind ``network``).
+Each network is trained once a seed, in rounds: all with the first seed, then all with the second; one after
+the other, or side by side on the workers of an executor. The trainings are runs themselves
+(``networks/<name>-<seed>/``). The comparison's ledger has a line for the cost of each network (kind
+``start``, as latency is measured and never the same) and one for each training (kind ``network``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from torch import nn
 from nas.counting import cost, latency
 from nas.data import Dataset
 from nas.entries import SHARED, attempt
+from nas.execution import Result
+from nas.jobs import Job, apart, here, in_order, side_by_side
 from nas.loop import Watcher
 from nas.report.ledger import record
 from nas.report.networks import document, networks
 from nas.report.tensorboard import Board, replay
-from nas.run import Run, environment
+from nas.run import Run, RunFailed, environment
 from nas.seeding import derive, randomness
 from nas.signature import Errors
 from nas.subject import from_config
@@ -165,14 +168,13 @@ def _complete(run: Run, config: Config, data: Dataset) -> None:
 
 def _train_all(run: Run, config: Config, data: Dataset, watcher: Watcher, board: Board) -> None:
     planned = list(_plan(config))
-    done = {(e["name"], e["seed"]): e for e in run.events() if e["kind"] == "network"}
+    done = {(e["name"], e["seed"]) for e in run.events() if e["kind"] == "network"}
     watcher.stage("networks", len(planned), len(done))
-    for entry, seed in planned:
-        if (entry["name"], seed) not in done:
-            event = _train(run, config, entry, seed, data, watcher)
-            done[entry["name"], seed] = event
-            watcher.event(event)
-            board.write(event)
+    left = [place for place, (entry, seed) in enumerate(planned) if (entry["name"], seed) not in done]
+    for place, outcome in _trained(run, config, left, data, watcher):
+        event = _told(run, *planned[place], outcome)
+        watcher.event(event)
+        board.write(event)
     groups = {
         row.name: {"mean": row.mean, "std": row.std or 0.0, "n": len(row.scores)}
         for row in networks(record(run.folder))
@@ -189,20 +191,56 @@ def _plan(config: Config) -> Iterator[tuple[Config, int]]:
             yield entry, seed
 
 
-def _train(
-    run: Run, config: Config, entry: Config, seed: int, data: Dataset, watcher: Watcher
-) -> dict[str, Any]:
-    """One training, in a folder of its own; its line of the ledger. One that diverges is a result too."""
-    name = f"{entry['name']}-{seed}"
-    own = {"command": "train", "what": entry["what"], "network": entry["network"]}
-    training = {**own, **{key: config[key] for key in SHARED}}
-    training["seed"] = derive(config["seed"], "compare", seed) % 2**31
-    train = config["train"]
-    watcher.stage(f"training {name}", None if train["seconds"] else train["epochs"])
-    folder = run.folder / "networks" / name
-    try:
-        result = train_network(folder, training, data=data, tick=watcher.tick, seen=watcher.event)
-    except FloatingPointError as error:
-        return run.log("network", name=entry["name"], seed=seed, error=str(error))
-    metrics = {"test_accuracy": result["accuracy"], "test_loss": result["loss"]}
-    return run.log("network", name=entry["name"], seed=seed, metrics=metrics)
+def _trained(
+    run: Run, config: Config, places: Sequence[int], data: Dataset, watcher: Watcher
+) -> Iterator[tuple[int, Result | Exception]]:
+    """What comes of the trainings that are left, in the order of the plan. One that diverges is a result."""
+    train = Trainings(run.folder, config, data)
+    if apart(section := config.get("executor", {})):
+        logs = run.folder / "workers"
+        yield from in_order(places, side_by_side(train, places, section, note=watcher.note, logs=logs))
+        return
+    length = config["train"]
+    for place in places:
+        name, _ = train.planned(place)
+        watcher.stage(f"training {name}", None if length["seconds"] else length["epochs"])
+        try:
+            yield place, train.train(place, tick=watcher.tick, seen=watcher.event)
+        except FloatingPointError as error:
+            yield place, error
+
+
+def _told(run: Run, entry: Config, seed: int, outcome: Result | Exception) -> dict[str, Any]:
+    """A training's line of the ledger."""
+    if isinstance(outcome, FloatingPointError):
+        return run.log("network", name=entry["name"], seed=seed, error=str(outcome))
+    if isinstance(outcome, Exception):
+        raise RunFailed(f"{entry['name']}-{seed}: {outcome}") from outcome
+    return run.log("network", name=entry["name"], seed=seed, metrics=dict(outcome))
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """The trainings of a comparison by their place in its plan, each in a folder of its own."""
+
+    folder: Path
+    config: Config
+    data: Dataset
+
+    def __call__(self, job: Job, *, seed: int) -> Result:
+        return self.train(job.number)
+
+    def planned(self, place: int) -> tuple[str, Config]:
+        """Name and configuration."""
+        entry, seed = list(_plan(self.config))[place]
+        own = {"command": "train", "what": entry["what"], "network": entry["network"]}
+        training = {**own, **{key: self.config[key] for key in SHARED}}
+        training["seed"] = derive(self.config["seed"], "compare", seed) % 2**31
+        return f"{entry['name']}-{seed}", training
+
+    def train(self, place: int, **watched: Any) -> Result:
+        """Train from the beginning, or from where it was cut off."""
+        name, training = self.planned(place)
+        folder = here(self.folder) / "networks" / name
+        result = train_network(folder, training, data=self.data, **watched)
+        return {"test_accuracy": result["accuracy"], "test_loss": result["loss"]}

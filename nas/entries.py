@@ -22,10 +22,13 @@ from nas.budget import Budget
 from nas.config import FROM_DATA, NAMED, merge, resolve_training
 from nas.data import defaults
 from nas.documents import read_yaml
+from nas.execution.early_stop import stopped
+from nas.goal import goals_of
+from nas.jobs import bound
 from nas.registry import unknown
-from nas.run import CONFIG
+from nas.run import CONFIG, events
 from nas.search_space.joint import told
-from nas.settings import settings
+from nas.settings import cores, settings
 from nas.signature import Errors, bind, parameters
 from nas.subject import Subject, from_config, identify
 
@@ -53,24 +56,57 @@ class Entry:
         return self.subject.run
 
 
-def resolve_comparison(layers: Sequence[Layer], whats: Sequence[str] = ()) -> Config:
+def best_of(what: str, count: int) -> list[Any]:
+    """The best networks among the trials of a search, as entries; anything else stands for itself.
+
+    Raises ValueError for the run of a strategy that evaluates no architectures.
+    """
+    folder = Path(what)
+    if not (folder / CONFIG).is_file() or read_yaml(folder / CONFIG)["command"] != "search":
+        return [what]
+    config = read_yaml(folder / CONFIG)
+    goal = goals_of(config)[0]
+    found: dict[str, tuple[tuple[int, float], str]] = {}  # by digest: place, literal
+    for event in events(folder):
+        if event["kind"] == "trial" and "error" not in event and not stopped(event["metrics"]):
+            place = (event.get("epochs") or 0, goal.score(event["metrics"]))
+            known = found.get(event["digest"])
+            if known is None or place > known[0]:
+                found[event["digest"]] = place, event["literal"]
+    if not found:
+        raise ValueError(f"{what} has no trials, of which several could be the best: leave --best out")
+    ranked = sorted(found.values(), key=lambda each: each[0], reverse=True)[:count]
+    name = re.sub(r"[^\w.+-]", "-", folder.resolve().name)
+    return [
+        {
+            "what": {"name": f"{name}-{rank}", "space": config["space"]["name"], "literal": literal},
+            "name": f"{name}-{rank}",
+            "network": {k: v for k, v in config["network"].items() if k not in FROM_DATA},
+            "run": str(folder),
+        }
+        for rank, (_, literal) in enumerate(ranked, 1)
+    ]
+
+
+def resolve_comparison(layers: Sequence[Layer], whats: Sequence[Any] = ()) -> Config:
     """The whole configuration of a comparison of the networks that the layers list, and of `whats`.
 
     A listed network is a WHAT, or ``{what: WHAT, name: ..., network: {...}}``. Of networks that are the same
     one is compared, with a warning. Raises Errors that lists every mistake.
     """
     given = merge(*layers)
-    keys = ("command", "networks", *parameters(comparison_settings), *SHARED)
+    keys = ("command", "networks", "executor", *parameters(comparison_settings), *SHARED)
     errors = [_unknown_key(key, keys) for key in given if key not in keys]
     asked = _only(given, parameters(comparison_settings))
     own = attempt(errors, bind, comparison_settings, asked, where="compare") or {"budget": None}
+    executor = attempt(errors, bound, given.get("executor"))
     listed = given.get("networks") or []
     if not isinstance(listed, list):
         errors.append(f"networks must be a list of networks, not {listed!r}")
         listed = []
     listed = [*listed, *whats]
     entries = [entry for item in listed if (entry := attempt(errors, _entry, item))]
-    shared = _shared(errors, _only(given, SHARED), own["budget"], entries)
+    shared = _shared(errors, _only(given, (*SHARED, "executor")), own["budget"], entries)
     resolved = [found for entry in entries if (found := attempt(errors, _training, shared, entry))]
     if errors:
         raise Errors(list(dict.fromkeys(errors)))
@@ -86,6 +122,7 @@ def resolve_comparison(layers: Sequence[Layer], whats: Sequence[str] = ()) -> Co
         "networks": [_described(entry, found) for entry, found in zip(entries, resolved, strict=True)],
         "budget": own["budget"] or _budget(first["train"]),
         "seeds": own["seeds"],
+        "executor": executor,
         **{key: first[key] for key in SHARED},
     }
 
@@ -166,6 +203,9 @@ def _shared(errors: list[str], given: Layer, budget: str | None, entries: Sequen
     name = str(sound["data"].get("name", NAMED["data"]))
     facts = attempt(errors, defaults, name) or {}
     sound["recipe"] = given.get("recipe") or facts.get("recipe")  # of the data, not of a family: one for all
+    workers = (sound.pop("executor", None) or {}).get("workers", 1)
+    if workers > 1:  # side by side: no more threads than cores
+        sound.setdefault("threads", max(1, cores() // workers))
     sound["train"] |= attempt(errors, _length, budget, sound["train"]) or {}
     return sound
 

@@ -232,8 +232,9 @@ class Search:
             settings["storage"] = f"{settings['storage'].rstrip('/')}/{self.run.identity}"
         if self.objective is not None:
             evaluate: Evaluator = Objective(self.objective, self.goals[0].metric)
-        else:
-            evaluate = _evaluator(self.config, self.space, self._examples)
+        else:  # a cluster's workers may have a GPU that this machine has not
+            config = {**self.config, "device": "cuda"} if settings.get("gpus") else self.config
+            evaluate = _evaluator(config, self.space, self._examples)
         made = make(evaluate, self.seed, **settings)
         made.note, made.logs = self.watcher.note, self.run.folder / "workers"
         return made
@@ -289,12 +290,17 @@ def begin(config: Config, folder: Path, *, data: Dataset | None = None) -> Run:
     Raises ValueError, before anything is made, if the networks cannot be built or evaluated for these data.
     """
     if config["command"] == "search":
-        _check_scales(config, data)
-        if data is not None:  # a table may be of another space
-            _evaluator(config, searched_space(config, data), _examples(config, data))
+        check(config, data)
     elif data is not None:
         from_config(config["what"]).cost(**config["network"], **_shape(data))
     return Run.create(folder, config, environment(**facts_of(config, data)))
+
+
+def check(config: Config, data: Dataset | None) -> None:
+    """Raises ValueError if the networks of a search cannot be built or evaluated for these data."""
+    _check_scales(config, data)
+    if data is not None:  # a table may be of another space
+        _evaluator(config, searched_space(config, data), _examples(config, data))
 
 
 def _examples(config: Config, data: Dataset) -> Examples:

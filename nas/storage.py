@@ -10,8 +10,6 @@ from typing import Any
 
 from nas.run import replace
 
-UNREADABLE = (EOFError, RuntimeError, ValueError)
-
 
 def reachable(place: str) -> None:
     """Raises ValueError if nothing can be written at `place`, a folder or an address like s3://bucket/folder."""
@@ -70,7 +68,7 @@ def load_state(place: str) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except UNREADABLE:
+    except Exception:  # torn or foreign: whatever the unpickler meets
         return None
     return state
 

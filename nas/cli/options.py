@@ -38,6 +38,8 @@ Objectives = Annotated[
         "--objective", help="what is improved: valid_accuracy (default), params:min ...; repeatable"
     ),
 ]
+ExecutorName = Annotated[str | None, typer.Option("--executor", help="where work is done: local, ray")]
+Workers = Annotated[int | None, typer.Option(min=1, help="trials, or trainings, at a time")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no tables")]
 Json = Annotated[bool, typer.Option("--json", help="the result as one JSON document on stdout")]
 Debug = Annotated[bool, typer.Option("--debug", help="show where an error comes from")]
@@ -67,6 +69,12 @@ def layers(
     flags = {key: value for key, value in flags.items() if value is not None}
     files = [read_yaml(path) for path in config or []]
     return [*files, {"data": section}, flags, merge(*(override(text) for text in sets or []))]
+
+
+def executor(name: str | None, workers: int | None) -> dict[str, Any] | None:
+    """The section ``executor`` as the flags have it."""
+    given = {"name": name, "workers": workers}
+    return {key: value for key, value in given.items() if value is not None} or None
 
 
 def sections(config: list[Path] | None, sets: list[str] | None, *names: str) -> dict[str, dict[str, Any]]:

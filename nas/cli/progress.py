@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,6 +19,7 @@ from nas.goal import Goal
 from nas.loop import Watcher
 from nas.report.ranking import alone
 
+CROWDED = 30.0  # seconds between two lines about the workers
 SHOWN = {  # in a line of progress: metric -> label, factor, unit
     "train_loss": ("loss", 1, ""),
     "train_accuracy": ("train", 100, " %"),
@@ -31,8 +32,10 @@ SHOWN = {  # in a line of progress: metric -> label, factor, unit
 class Show(Watcher):
     """Shows a run as it goes."""
 
-    def __init__(self, *, quiet: bool, goals: Sequence[Goal] = ()) -> None:
-        self.goals = goals
+    def __init__(
+        self, *, quiet: bool, goals: Sequence[Goal] = (), account: Callable[[float], str] = lambda seconds: ""
+    ) -> None:
+        self.goals, self.account = goals, account
         self.console = Console(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=True)
         self.bar: Progress | None = None
         if not quiet and sys.stderr.isatty():
@@ -48,6 +51,7 @@ class Show(Watcher):
         self.total: int | None = None
         self.first = 0  # steps done by an earlier process
         self._task: Any = None
+        self._crowded = 0.0  # when the workers were last told about
 
     def __enter__(self) -> Show:
         return self
@@ -95,6 +99,7 @@ class Show(Watcher):
                 self.bar.update(self._task, completed=self.done)
             if kind == "trial" or self.name == "search" or self.name.startswith("train "):
                 self.console.print(self._line(event))
+                self._crowd(event)
             elif kind == "ranked":
                 self.console.print(f"  {self.done} of {self.total}: {self._pair(event)}")
         elif kind == "inherited":
@@ -109,6 +114,22 @@ class Show(Watcher):
             self.console.print(
                 f"  {event['name']:<20} {_millions(event['params']):>7} parameters  test {score:.2f} %"
             )
+
+    def _crowd(self, event: Mapping[str, Any]) -> None:
+        """From time to time, what the workers do."""
+        now = time.monotonic()
+        if not event.get("worker") or now - self._crowded < CROWDED:
+            return
+        self._crowded = now
+        facts = dict(event["worker"])
+        rate = 60 * (self.done - self.first) / max(1e-9, now - self.started)
+        used = self.account(event["seconds"])
+        gpus = f", {facts['gpus']:g} GPUs in use" if "gpus" in facts else ""
+        self.console.print(
+            f"  {facts['workers']} workers, {facts['running']} running, {facts['queued']} waiting{gpus}; "
+            f"{facts['done']} done, {facts['failed']} failed, {facts['retried']} begun again; "
+            f"{rate:.1f} trials a minute" + (f"; {used}" if used else "")
+        )
 
     def _pair(self, event: Mapping[str, Any]) -> str:
         """What a random network reaches in the supernet and alone."""
@@ -175,6 +196,19 @@ class ShowNetworks(Show):
         )
         name = f"{event['name']}-{event['seed']}"
         self.console.print(f"  {name:<24} {told}  ({self.trained} of {self.planned}{left})")
+
+
+class ShowSeeds(Show):
+    """Shows searches with several seeds: each as it goes, or a line when it has ended on a worker."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        super().event(event)
+        if event["kind"] == "search":
+            result = event["result"]
+            scores = {name: v for name, v in result["metrics"].items() if name.endswith("valid_accuracy")}
+            scores |= {f"{group} (test)": each["mean"] for group, each in result["controls"].items()}
+            told = [f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in scores.items()]
+            self.console.print(f"  seed {event['seed']}: {result['best']}  {', '.join(told)}")
 
 
 def _clock(seconds: float) -> str:

@@ -21,9 +21,12 @@ def command(
     at_work(run)
     with Run.open(run) as opened:
         config = opened.config
-        available(config["device"])
-        examples = load_data(config, root=data_dir)
-        if config["command"] == "search":
+        own = config["search"] if config["command"] == "seeds" else config
+        available(own["device"])
+        examples = load_data(own, root=data_dir)
+        if config["command"] == "seeds":
+            from nas.cli.seeds import finish
+        elif config["command"] == "search":
             from nas.cli.search import finish
         elif config["command"] == "compare":
             from nas.cli.compare import finish

@@ -21,12 +21,16 @@ def command(
     budget: o.Budget = None,
     objective: o.Objectives = None,
     controls: o.Controls = None,
-    executor: Annotated[str | None, typer.Option(help="where trials run: local, ray")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="trials at a time")] = None,
+    executor: o.ExecutorName = None,
+    workers: o.Workers = None,
     recipe: o.RecipeName = None,
     config: o.Config = None,
     set_: o.Set = None,
     seed: o.Seed = None,
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, help="searches with seeds side by side; their mean and deviation are told"),
+    ] = 1,
     run: o.RunDir = None,
     device: o.Device = None,
     data_dir: o.DataDir = None,
@@ -46,12 +50,17 @@ def command(
         strategy=strategy,
         budget=budget,
         controls=controls,
-        executor=_executor(executor, workers),
+        executor=o.executor(executor, workers),
         search={"objective": objective} if objective else None,
         recipe=recipe,
         seed=seed,
         device=device,
     )
+    if seeds > 1:
+        from nas.cli.seeds import start
+
+        start(layers, seeds, folder=run, download=download, quiet=quiet, as_json=json)
+        return
     resolved = resolve_search(layers)
     from nas.evaluators.demand import demand
     from nas.loop import begin
@@ -69,22 +78,26 @@ def command(
         finish(opened, examples, quiet=quiet, as_json=json)
 
 
-def _executor(name: str | None, workers: int | None) -> dict[str, Any] | None:
-    given = {"name": name, "workers": workers}
-    return {key: value for key, value in given.items() if value is not None} or None
-
-
 def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
     """Search to the end, showing it; then the result."""
+    from nas.budget import Budget
     from nas.cli.progress import Show
+    from nas.execution import devices
     from nas.front import FRONT
     from nas.goal import goals_of
     from nas.loop import proceed, searched_space
     from nas.report import comparison, record, table, verdict
+    from nas.strategies import has_supernet
 
     at_work(run.folder)
     config = run.config
-    with Show(quiet=quiet, goals=goals_of(config)) as show:
+    budget = Budget.parse(config["budget"])
+    in_use = devices(config, has_supernet(config["strategy"]["name"]))
+
+    def account(seconds: float) -> str:
+        return budget.told(seconds=seconds, devices=in_use)
+
+    with Show(quiet=quiet, goals=goals_of(config), account=account) as show:
         show.console.print(
             f"{config['strategy']['name']} on {config['space']['name']} with {config['data']['name']}, "
             f"budget {config['budget']}, seed {config['seed']}, "

@@ -102,7 +102,7 @@ class Local(Pool[Future[Any]]):
         if worker in self._pools:
             end(self._pools.pop(worker))
 
-    def facts(self) -> dict[str, int]:
+    def facts(self) -> dict[str, float]:
         return {} if self._here else super().facts()
 
 

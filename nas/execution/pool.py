@@ -163,7 +163,7 @@ class Pool(Executor, Generic[Handle]):
             done=told["done"], failed=told["failed"], retried=told["retried"],
         )  # fmt: skip
 
-    def facts(self) -> dict[str, int]:
+    def facts(self) -> dict[str, float]:
         return asdict(self.activity)
 
     # --- handing out ----------------------------------------------------------------------------------------

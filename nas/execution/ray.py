@@ -137,6 +137,10 @@ class RayPool(Pool[Handle]):
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.kill(self._actors.pop(worker))
 
+    def facts(self) -> dict[str, float]:
+        found = super().facts()
+        return {**found, "gpus": self.gpus * found["running"]} if self.gpus else found
+
     def close(self) -> None:
         super().close()
         disconnect()

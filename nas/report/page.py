@@ -16,6 +16,7 @@ from nas.report.ledger import Record, record
 from nas.report.markdown import duration, environment, onwards, picture, table_of
 from nas.report.networks_page import networks_page
 from nas.report.outline import outline
+from nas.report.seeds import seeds_page
 from nas.report.tree import text
 from nas.search_space.joint import told as settings
 from nas.search_space.space import space
@@ -25,7 +26,9 @@ def page(run: Path) -> Path:
     """Write ``report.md`` into the run's folder and return its path. Raises ValueError if no run is there."""
     run = Path(run)
     read = record(run)
-    if read.compared:
+    if read.config.get("command") == "seeds":
+        blocks = seeds_page(read)
+    elif read.compared:
         blocks = networks_page(read)
     else:
         rows = comparison(read.events)

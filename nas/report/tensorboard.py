@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from nas.search_space.space import SearchSpace
 
 CELL_DPI = 72
 PLOT_DPI = 110
+RECENT = 20  # trials, for their rate
 FILES = "events.out.tfevents.*"
 
 
@@ -54,6 +56,7 @@ class Board:
         self._ranked: list[Event] = []
         self._final: dict[str, float] = {}
         self._step = 0
+        self._ends: deque[float] = deque(maxlen=RECENT)  # when the last trials ended
         self._before = 0.0  # the run's clock at the last event that was no control
 
     def write(self, event: Event) -> None:
@@ -105,6 +108,7 @@ class Board:
         metrics = numbers(event)
         if not metrics:
             return
+        self._scalars({f"workers/{name}": value for name, value in self._crowd(event).items()}, event)
         better = self._seen.tell(event)
         self._scalars({f"search/{name}": value for name, value in metrics.items()}, event)
         if self._seen.curve:
@@ -112,6 +116,15 @@ class Board:
         self._show_front(event)
         if better:
             self._cell(event)
+
+    def _crowd(self, event: Event) -> dict[str, float]:
+        """What the workers did when a trial ended, and how many end a minute."""
+        if not event.get("worker"):
+            return {}
+        self._ends.append(event["time"])
+        span = self._ends[-1] - self._ends[0]
+        rate = {"trials_per_minute": 60 * (len(self._ends) - 1) / span} if span > 0 else {}
+        return {**{name: float(value) for name, value in event["worker"].items()}, **rate}
 
     def _show_front(self, event: Event) -> None:
         """Its hypervolume with each trial; its picture again when the trials are half as many more."""

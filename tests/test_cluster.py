@@ -1,0 +1,157 @@
+"""Searches on a Ray cluster as a user runs them: one ledger with every executor, kills, Ctrl-C, storage."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY_SEARCH, sets
+from test_group import descendants
+
+from nas.run import TRANSIENT, events
+
+START = [sys.executable, "-c", "from nas.cli import main; main()"]
+SEARCH = [
+    "search",
+    *sets([*TINY_SEARCH, "strategy=random", "strategy.epochs=1", "search.lag=3"]),
+    "--seed",
+    "1",
+]
+RAY = ["--executor", "ray", "--set", "executor.address=local"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+SLOW = '''
+import time
+from nas.evaluators.scratch import Scratch
+
+class Slow(Scratch):
+    """Takes its time"""
+
+    def __call__(self, trial, *, seed):
+        print("evaluating", trial.number, flush=True)
+        time.sleep(0.7)
+        return super().__call__(trial, seed=seed)
+'''
+
+
+def run(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    given = [*START, *map(str, arguments), "--quiet"]
+    return subprocess.run(given, cwd=folder, env=ENVIRONMENT, text=True, capture_output=True, check=False)
+
+
+@contextmanager
+def running(*arguments: object, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A command that is at work; whatever is left of it is killed in the end."""
+    process = subprocess.Popen(
+        [*START, *map(str, arguments)], cwd=folder, env=ENVIRONMENT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        kill(process)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """The driver and all that it started: Ray's head, raylet and workers."""
+    for pid in [process.pid, *descendants(process.pid)]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.communicate()
+
+
+def ledger(folder: Path) -> list[dict[str, Any]]:
+    kinds = ("start", "resume", "finished")
+    return [
+        {k: v for k, v in e.items() if k not in TRANSIENT} for e in events(folder) if e["kind"] not in kinds
+    ]
+
+
+def until(folder: Path, kind: str, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 90
+    while sum(event["kind"] == kind for event in events(folder)) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The search in one process: its folder, with the file of the evaluator beside it."""
+    folder = tmp_path_factory.mktemp("alone")
+    (folder / "own.py").write_text(SLOW)
+    own = ["--set", f"evaluator={folder}/own.py:Slow", "--budget", "10trials"]
+    ended = run(*SEARCH, *own, "--run", "alone", folder=folder)
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+def own(alone: Path, *more: object) -> list[object]:
+    return [*SEARCH, "--set", f"evaluator={alone}/own.py:Slow", "--budget", "10trials", *RAY, *more]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_cluster_gives_what_one_process_gives(alone: Path, workers: int) -> None:
+    """The same ledger; what workers printed is in the run's folder, and nothing of it on the terminal."""
+    folder = alone / f"ray-{workers}"
+    ended = run(*own(alone, "--workers", workers, "--run", folder), folder=alone)
+    assert ended.returncode == 0, ended.stderr
+    assert ledger(folder) == ledger(alone / "alone")
+    assert (folder / "best.yaml").read_bytes() == (alone / "alone/best.yaml").read_bytes()
+    printed = "".join(path.read_text() for path in (folder / "workers").iterdir())
+    assert all(f"evaluating {number}\n" in printed for number in range(10))
+    assert "evaluating" not in ended.stdout + ended.stderr
+    told = [event["worker"] for event in events(folder) if event["kind"] == "trial"]
+    assert max(facts["workers"] for facts in told) <= workers
+    assert told[-1]["done"] == 10
+
+
+def test_head_and_driver_killed(alone: Path) -> None:
+    """All of it at once, and `nas resume` begins a new cluster: the same ledger in the end."""
+    with running(*own(alone, "--workers", 2, "--run", "killed"), folder=alone) as process:
+        until(alone / "killed", "trial", 3, process)
+        kill(process)
+    ended = run("resume", "killed", folder=alone)
+    assert ended.returncode == 0, ended.stderr
+    assert ledger(alone / "killed") == ledger(alone / "alone")
+
+
+def test_interrupted_gently_and_at_once(alone: Path) -> None:
+    """The first Ctrl-C lets what runs end and keeps it; the second stops at once. Nothing changes."""
+    with running(*own(alone, "--workers", 2, "--run", "gentle"), folder=alone) as process:
+        until(alone / "gentle", "trial", 2, process)
+        os.killpg(process.pid, signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Ctrl-C again stops at once" in told
+    assert "nas resume gentle" in told
+    kept = [event for event in events(alone / "gentle") if event["kind"] == "finished"]
+    assert kept
+    done = sum(event["kind"] == "trial" for event in events(alone / "gentle"))
+    with running("resume", "gentle", folder=alone) as process:
+        until(alone / "gentle", "trial", done + 3, process)
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        began = time.monotonic()
+        process.communicate(timeout=60)
+        assert time.monotonic() - began < 20
+    assert process.returncode == 130
+    assert run("resume", "gentle", folder=alone).returncode == 0
+    assert ledger(alone / "gentle") == ledger(alone / "alone")
+
+
+def test_a_worker_may_ask_for_what_no_machine_has(tmp_path: Path) -> None:
+    ended = run(*SEARCH, "--budget", "2trials", *RAY, "--set", "executor.gpus=64", folder=tmp_path)
+    assert ended.returncode == 2
+    assert "64 GPU" in ended.stderr
+    assert "Traceback" not in ended.stderr
