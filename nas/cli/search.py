@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -39,8 +41,6 @@ def command(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    from nas.config import resolve_search
-
     layers = o.layers(
         config,
         set_,
@@ -60,8 +60,20 @@ def command(
         from nas.cli.seeds import start
 
         start(layers, seeds, folder=run, download=download, quiet=quiet, as_json=json)
-        return
-    resolved = resolve_search(layers)
+    else:
+        start_one(layers, folder=run, download=download, quiet=quiet, as_json=json)
+
+
+def start_one(
+    layers: Sequence[Mapping[str, Any]],
+    *,
+    folder: Path | None,
+    download: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Search with one seed."""
+    from nas.config import resolve_search
     from nas.evaluators.demand import demand
     from nas.loop import begin
     from nas.registry import label
@@ -69,13 +81,13 @@ def command(
     from nas.train import available
     from nas.training import load_data
 
+    resolved = resolve_search(layers)
     demand(resolved)
     resolved["device"] = available(resolved["device"])
     examples = load_data(resolved, download=download)
     names = (resolved["strategy"]["name"], resolved["space"]["name"])
-    folder = run or new_folder("-".join(map(label, names)))
-    with begin(resolved, folder, data=examples) as opened:
-        finish(opened, examples, quiet=quiet, as_json=json)
+    with begin(resolved, folder or new_folder("-".join(map(label, names))), data=examples) as opened:
+        finish(opened, examples, quiet=quiet, as_json=as_json)
 
 
 def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:
