@@ -18,9 +18,10 @@ from nas.signature import bind
 
 @dataclass(frozen=True)
 class Job:
-    """One of them, by its place in a list that every worker has."""
+    """One of them, by its place in a list that every worker has. What it has done is in its folder."""
 
     number: int
+    checkpoint: str | None = None
 
 
 def bound(given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ are equal wherever a trial is evaluated, so none of this changes a search.
 from __future__ import annotations
 
 import errno
+import math
 import statistics
 import time
 from abc import abstractmethod
@@ -94,6 +95,7 @@ class Pool(Executor, Generic[Handle]):
         self._ended: deque[Handle] = deque()
         self._losses: Counter[int] = Counter()  # by trial
         self._misfires: Counter[int] = Counter()  # by worker: starts in a row that failed
+        self._copied: set[int] = set()  # trials that two workers have been given
         self._avoid: dict[int, int] = {}  # trial -> the worker that it was last lost with
         self._took: deque[float] = deque(maxlen=REMEMBERED)
         self._told: Counter[str] = Counter()
@@ -179,13 +181,17 @@ class Pool(Executor, Generic[Handle]):
             self._give(self._queue.popleft())
         if self._idle and not self._delayed:
             for trial in self._late(now)[: len(self._idle)]:
+                self._copied.add(trial.number)
                 self._give(trial)
 
     def _start_workers(self, now: float) -> None:
+        wanted = min(self.workers, len(self._open))
+        if len(self._running) + len(self._idle) + len(self._starting) >= wanted:
+            return
         busy = {attempt.worker for attempt in self._running.values()}
         there = busy | self._idle | set(self._starting.values())
         for worker in range(self.workers):
-            if len(there) >= min(self.workers, len(self._open)):
+            if len(there) >= wanted:
                 return
             if worker not in there and self._due.get(worker, 0.0) <= now:
                 self._starting[self.begin(worker)] = worker
@@ -206,15 +212,17 @@ class Pool(Executor, Generic[Handle]):
     def _late(self, now: float) -> list[Trial]:
         """Trials that run alone, and much longer than others did; the longest first."""
         limit = self._limit()
-        if limit is None:
+        if limit is None or now - self._oldest() <= limit:
             return []
-        copies = Counter(attempt.trial.number for attempt in self._running.values())
-        found = [
-            attempt
-            for attempt in self._running.values()
-            if copies[attempt.trial.number] == 1 and now - attempt.since > limit
+        return [
+            attempt.trial
+            for attempt in self._running.values()  # in the order in which they began
+            if attempt.trial.number not in self._copied and now - attempt.since > limit
         ]
-        return [attempt.trial for attempt in sorted(found, key=lambda attempt: attempt.since)]
+
+    def _oldest(self) -> float:
+        """When the attempt began that has been running longest."""
+        return next((attempt.since for attempt in self._running.values()), math.inf)
 
     def _limit(self) -> float | None:
         """Seconds after which a trial is late, if that is known."""
@@ -239,10 +247,9 @@ class Pool(Executor, Generic[Handle]):
         limits = [self.timeout] if self.timeout else []
         if self._idle and (late := self._limit()):
             limits.append(late)
-        due += [attempt.since + limit for attempt in self._running.values() for limit in limits]
+        due += [self._oldest() + limit for limit in limits]
         now = time.monotonic()
-        ahead = [when for when in due if when > now]
-        seconds = min([LONGEST_WAIT, *(when - now for when in ahead)])
+        seconds = min([LONGEST_WAIT, *(when - now for when in due if when > now)])
         handles = [*self._starting, *self._running]
         if handles:
             return self.wait(handles, seconds)
@@ -291,10 +298,12 @@ class Pool(Executor, Generic[Handle]):
         self._finish(attempt.trial, outcome)
 
     def _finish(self, trial: Trial, outcome: Outcome) -> None:
-        for handle, attempt in list(self._running.items()):
-            if attempt.trial.number == trial.number:  # a slower copy, which may hang
-                del self._running[handle]
-                self.drop(attempt.worker)
+        if trial.number in self._copied:
+            self._copied.discard(trial.number)
+            for handle, attempt in list(self._running.items()):
+                if attempt.trial.number == trial.number:  # the slower one, which may hang
+                    del self._running[handle]
+                    self.drop(attempt.worker)
         self._open.discard(trial.number)
         self._losses.pop(trial.number, None)
         self._avoid.pop(trial.number, None)
@@ -325,9 +334,9 @@ class Pool(Executor, Generic[Handle]):
 
     def _expire(self) -> None:
         """End the workers of trials that are late."""
-        if self.timeout is None:
-            return
         now = time.monotonic()
+        if self.timeout is None or now - self._oldest() < self.timeout:
+            return
         for handle, attempt in list(self._running.items()):
             if now - attempt.since >= self.timeout and handle not in self._ended:
                 del self._running[handle]
