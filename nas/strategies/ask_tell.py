@@ -171,6 +171,39 @@ class AskTell(Strategy):
         self.pending[trial.number] = replace(trial, hurdles=hurdles)
         return known
 
+    def begin_trial(self, number: int) -> tuple[Report, Result | str | None] | None:
+        """Ask for the trial of that number, which is pending from now on.
+
+        The report of its start, and the result that it repeats, or why that failed, if there is one. None if
+        there is nothing left to propose.
+        """
+        asked = self.ask(number)
+        if asked is None:
+            return None
+        known = self._asked(asked)
+        network = self.identity(asked.architecture) if self.task.replay else None
+        report = Report(
+            "start", asked.number, architecture=asked.architecture, epochs=asked.epochs, network=network
+        )
+        return report, known
+
+    def end_trial(self, number: int, outcome: Outcome) -> Report:
+        """Tell what came of a pending trial; the report of it."""
+        trial = self.pending.pop(number)
+        error = _why_unusable(outcome, self.task.goals)
+        result, accuracies = parted({} if error or isinstance(outcome, Exception | str) else outcome)
+        self._conclude(trial, result, error, accuracies)
+        return Report(
+            "trial",
+            trial.number,
+            result,
+            trial.architecture,
+            epochs=trial.epochs,
+            replayed=number in self.replays,
+            error=error,
+            accuracies=accuracies or None,
+        )
+
     def reports(self, task: Task) -> Iterator[Report]:
         assert task.executor is not None
         number = len(self.told) + len(self.pending)
@@ -186,20 +219,17 @@ class AskTell(Strategy):
                 return
             if task.trials is not None and number - len(self.replays) >= task.trials:
                 break
-            asked = self.ask(number)
-            if asked is None:
+            started = self.begin_trial(number)
+            if started is None:
                 self.exhausted = True
                 break
-            known = self._asked(asked)
+            report, known = started
             number += 1
-            network = self.identity(asked.architecture) if task.replay else None
-            yield Report(
-                "start", asked.number, architecture=asked.architecture, epochs=asked.epochs, network=network
-            )
+            yield report
             if known is not None:
-                finished[asked.number] = known
+                finished[report.step] = known
             else:
-                task.executor.submit(self.pending[asked.number])
+                task.executor.submit(self.pending[report.step])
         while self.pending:
             yield self._next(task, finished)
 
@@ -222,20 +252,7 @@ class AskTell(Strategy):
             done, found = next(task.executor.completed())
             finished[done.number] = found
         number = lowest if task.ordered else next(iter(finished))
-        outcome, trial = finished.pop(number), self.pending.pop(number)
-        error = _why_unusable(outcome, task.goals)
-        result, accuracies = parted({} if error or isinstance(outcome, Exception | str) else outcome)
-        self._conclude(trial, result, error, accuracies)
-        return Report(
-            "trial",
-            trial.number,
-            result,
-            trial.architecture,
-            epochs=trial.epochs,
-            replayed=number in self.replays,
-            error=error,
-            accuracies=accuracies or None,
-        )
+        return self.end_trial(number, finished.pop(number))
 
 
 def _why_unusable(outcome: Outcome, goals: Sequence[Goal]) -> str | None:
