@@ -44,9 +44,10 @@ def connect(
         try:
             ray.init(address, **common)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            if address != "auto":
+            named = os.environ.get("RAY_ADDRESS") if address == "auto" else address
+            if named:
                 raise RunFailed(
-                    f"there is no Ray cluster to join at {address!r} ({str(error).partition(chr(10))[0]}): "
+                    f"there is no Ray cluster to join at {named!r} ({str(error).partition(chr(10))[0]}): "
                     "start it with `ray start --head`, or leave executor.address out"
                 ) from error
     if not ray.is_initialized():

@@ -156,10 +156,9 @@ class Pool(Executor, Generic[Handle]):
     @property
     def activity(self) -> Activity:
         """What the pool does."""
-        busy = {attempt.worker for attempt in self._running.values()}
         told = self._told
         return Activity(
-            workers=len(busy | self._idle),
+            workers=len(self._running) + len(self._idle),
             running=len(self._running),
             queued=len(self._queue) + len(self._delayed),
             done=told["done"], failed=told["failed"], retried=told["retried"],
@@ -317,8 +316,9 @@ class Pool(Executor, Generic[Handle]):
             self.drop(worker)
             self._idle.discard(worker)
             self._avoid[number] = worker
-        if any(attempt.trial.number == number for attempt in self._running.values()):
-            return  # a copy of it goes on
+        if number in self._copied:
+            self._copied.discard(number)
+            return  # the other one goes on
         self._losses[number] += 1
         lost = self._losses[number]
         if lost > self.retries:
