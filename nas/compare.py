@@ -195,7 +195,7 @@ def _trained(
     run: Run, config: Config, places: Sequence[int], data: Dataset, watcher: Watcher
 ) -> Iterator[tuple[int, Result | Exception]]:
     """What comes of the trainings that are left, in the order of the plan. One that diverges is a result."""
-    train = Trainings(run.folder, config, data)
+    train = Trainings(run.folder.absolute(), config, data)
     if apart(section := config.get("executor", {})):
         logs = run.folder / "workers"
         yield from in_order(places, side_by_side(train, places, section, note=watcher.note, logs=logs))

@@ -24,11 +24,11 @@ from nas.data import defaults
 from nas.documents import read_yaml
 from nas.execution.early_stop import stopped
 from nas.goal import goals_of
-from nas.jobs import bound
+from nas.jobs import apart, bound
 from nas.registry import unknown
 from nas.run import CONFIG, events
 from nas.search_space.joint import told
-from nas.settings import cores, settings
+from nas.settings import settings
 from nas.signature import Errors, bind, parameters
 from nas.subject import Subject, from_config, identify
 
@@ -99,14 +99,14 @@ def resolve_comparison(layers: Sequence[Layer], whats: Sequence[Any] = ()) -> Co
     errors = [_unknown_key(key, keys) for key in given if key not in keys]
     asked = _only(given, parameters(comparison_settings))
     own = attempt(errors, bind, comparison_settings, asked, where="compare") or {"budget": None}
-    executor = attempt(errors, bound, given.get("executor"))
+    executor = attempt(errors, bound, given.get("executor"), given.get("threads"))
     listed = given.get("networks") or []
     if not isinstance(listed, list):
         errors.append(f"networks must be a list of networks, not {listed!r}")
         listed = []
     listed = [*listed, *whats]
     entries = [entry for item in listed if (entry := attempt(errors, _entry, item))]
-    shared = _shared(errors, _only(given, (*SHARED, "executor")), own["budget"], entries)
+    shared = _shared(errors, {**_only(given, SHARED), "executor": executor}, own["budget"], entries)
     resolved = [found for entry in entries if (found := attempt(errors, _training, shared, entry))]
     if errors:
         raise Errors(list(dict.fromkeys(errors)))
@@ -203,9 +203,9 @@ def _shared(errors: list[str], given: Layer, budget: str | None, entries: Sequen
     name = str(sound["data"].get("name", NAMED["data"]))
     facts = attempt(errors, defaults, name) or {}
     sound["recipe"] = given.get("recipe") or facts.get("recipe")  # of the data, not of a family: one for all
-    workers = (sound.pop("executor", None) or {}).get("workers", 1)
-    if workers > 1:  # side by side: no more threads than cores
-        sound.setdefault("threads", max(1, cores() // workers))
+    executor = sound.pop("executor", None)
+    if executor and apart(executor):
+        sound.setdefault("threads", executor["threads"])
     sound["train"] |= attempt(errors, _length, budget, sound["train"]) or {}
     return sound
 

@@ -2,7 +2,8 @@
 
 All of them do the same, from the same seeds; what depends on images is averaged over the group: gradients of
 weights and alphas, statistics of batch norms, accuracies. So the group computes what one process would with
-the whole batch, but for the order of its sums.
+the whole batch, but for the order of its sums; and for what is drawn for each image in the network, as
+dropout, which is drawn alike for every part.
 """
 
 from __future__ import annotations

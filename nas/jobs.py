@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from nas.execution import EXECUTORS, Result, Trial
 from nas.run import CONFIG, RunFailed
+from nas.settings import cores
 from nas.signature import bind
 
 
@@ -24,16 +25,24 @@ class Job:
     checkpoint: str | None = None
 
 
-def bound(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The section ``executor``, with its defaults. Raises ValueError for unknown names, keys and values."""
+def bound(given: Mapping[str, Any] | None, threads: int | None = None) -> dict[str, Any]:
+    """The section ``executor``, with its defaults. Raises ValueError for unknown names, keys and values.
+
+    `threads`: of a job, if that is said; else those of this machine are shared among processes of it.
+    """
     own = dict(given or {})
     name = own.pop("name", "local")
+    if name == "local" and isinstance(own.get("workers"), int) and own["workers"] > 1:
+        own.setdefault("threads", threads or max(1, cores() // own["workers"]))
+    elif threads:
+        own.setdefault("threads", threads)
     return {"name": name, **bind(EXECUTORS.resolve(name), own, where="executor", skip=2)}
 
 
 def apart(section: Mapping[str, Any]) -> bool:
     """Whether an executor works elsewhere than in this process."""
-    return bool(section.get("name", "local") != "local" or section.get("workers", 1) > 1)
+    here = section.get("name", "local") == "local" and section.get("workers", 1) == 1
+    return not here or section.get("timeout") is not None
 
 
 def side_by_side(
@@ -47,7 +56,8 @@ def side_by_side(
     """What comes of each place, as they end. `work(job, seed=...)` can be sent to workers."""
     settings = dict(section)
     pool = EXECUTORS.resolve(settings.pop("name"))(work, 0, **settings)
-    pool.note, pool.logs = note, logs
+    pool.note, pool.logs = note, logs.absolute()
+    pool.copies = False  # two would work in one folder
     try:
         for place in places:
             pool.submit(cast(Trial, Job(place)))  # a pool looks at the number alone

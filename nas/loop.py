@@ -219,6 +219,11 @@ class Search:
         made = _strategy(self.config)
         asked = self.config["executor"]
         if not isinstance(made, OneShot) or asked["name"] != "ray":
+            if isinstance(made, OneShot) and asked.get("workers", 1) > 1:
+                self.watcher.note(
+                    "one process trains the supernet, the workers the networks of its ranking; with "
+                    "--executor ray they train the supernet together"
+                )
             return made
         pool = self.executor()
         assert isinstance(pool, RayPool)
@@ -236,7 +241,8 @@ class Search:
             config = {**self.config, "device": "cuda"} if settings.get("gpus") else self.config
             evaluate = _evaluator(config, self.space, self._examples)
         made = make(evaluate, self.seed, **settings)
-        made.note, made.logs = self.watcher.note, self.run.folder / "workers"
+        made.note, made.logs = self.watcher.note, self.run.folder.absolute() / "workers"
+        made.stopping = self.watcher.stopping
         return made
 
     def task(self, executor: Executor | None) -> Task:

@@ -31,6 +31,10 @@ TRANSIENT = frozenset(
 )  # keys of the ledger that differ between equal runs
 
 
+class InUse(ValueError):
+    """Another process works in the run's folder."""
+
+
 class RunFailed(RuntimeError):
     """A run that cannot give a result, through no mistake in its input."""
 
@@ -101,7 +105,7 @@ class Run:
         except OSError as error:
             lock.close()
             owner = path.read_text().strip() or "another process"
-            raise ValueError(f"{self.folder} is in use by {owner}: wait for it, or stop it") from error
+            raise InUse(f"{self.folder} is in use by {owner}: wait for it, or stop it") from error
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
@@ -267,13 +271,28 @@ def replace(path: Path, content: str | bytes) -> None:
 
 def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
     """Replace a file of tensors and numbers, atomically."""
+    replace(path, packed_state(state))
+
+
+def packed_state(state: Mapping[str, Any]) -> bytes:
+    """Tensors and numbers as bytes."""
     import io
 
     import torch
 
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    replace(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def unpacked(data: bytes) -> dict[str, Any]:
+    """What `packed_state` packed, on the CPU."""
+    import io
+
+    import torch
+
+    found: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return found
 
 
 def load_tensors(path: Path) -> dict[str, Any] | None:

@@ -19,7 +19,6 @@ from nas.execution import Result
 from nas.jobs import Job, apart, bound, here, in_order, side_by_side
 from nas.loop import Watcher, begin, check, proceed
 from nas.run import CONFIG, Run, RunFailed, environment
-from nas.settings import cores
 from nas.training import facts_of, same_data
 
 Config = dict[str, Any]
@@ -28,9 +27,9 @@ Config = dict[str, Any]
 def resolve_seeds(layers: Sequence[Mapping[str, Any]], seeds: int) -> Config:
     """The configuration of searches with the seeds `seed`, `seed` + 1, ... Raises Errors."""
     given = merge(*layers)
-    executor = bound(given.pop("executor", None))
-    if executor["workers"] > 1:
-        given.setdefault("threads", max(1, cores() // executor["workers"]))
+    executor = bound(given.pop("executor", None), given.get("threads"))
+    if apart(executor):
+        given.setdefault("threads", executor["threads"])
     return {"command": "seeds", "seeds": seeds, "executor": executor, "search": resolve_search([given])}
 
 
@@ -53,7 +52,7 @@ def proceed_seeds(run: Run, *, data: Dataset, watcher: Watcher | None = None) ->
             raise RunFailed(f"the search with seed {first + place}: {outcome}") from outcome
         done[first + place] = run.log("search", seed=first + place, result=dict(outcome))
         watcher.event(done[first + place])
-    found = document(run, [done[seed]["result"] for seed in sorted(done)])
+    found = document(run, [{"seed": seed, **done[seed]["result"]} for seed in sorted(done)])
     if not any(event["kind"] == "done" for event in run.events()):
         run.log("done", metrics={name: each["mean"] for name, each in found["metrics"].items()})
     return found
@@ -62,7 +61,7 @@ def proceed_seeds(run: Run, *, data: Dataset, watcher: Watcher | None = None) ->
 def _searched(
     run: Run, config: Config, places: Sequence[int], data: Dataset, watcher: Watcher
 ) -> Iterator[tuple[int, Result | Exception]]:
-    search, section = Searches(run.folder, config, data), config["executor"]
+    search, section = Searches(run.folder.absolute(), config, data), config["executor"]
     if apart(section):
         logs = run.folder / "workers"
         yield from in_order(places, side_by_side(search, places, section, note=watcher.note, logs=logs))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nas.run import replace
+from nas.run import packed_state, replace, unpacked
 
 
 def reachable(place: str) -> None:
@@ -23,10 +22,17 @@ def reachable(place: str) -> None:
         ) from error
 
 
+def whole(place: str) -> str:
+    """The address, or the whole path of a folder: workers have other working directories."""
+    return place if "://" in place else str(Path(place).expanduser().absolute())
+
+
 def write(place: str, data: bytes) -> None:
     """Write a file so that the old or the new one is there, whole. Makes its folder."""
+    from fsspec.implementations.local import LocalFileSystem
+
     system, path = _located(place)
-    if "file" in system.protocol:
+    if isinstance(system, LocalFileSystem):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         replace(Path(path), data)
     else:
@@ -52,25 +58,16 @@ def remove(place: str) -> None:
 
 def save_state(place: str, state: Mapping[str, Any]) -> None:
     """Write tensors and numbers."""
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    write(place, buffer.getvalue())
+    write(place, packed_state(state))
 
 
 def load_state(place: str) -> dict[str, Any] | None:
     """What `save_state` wrote; None if there is nothing, or nothing that can be read."""
-    import torch
-
     data = read(place)
-    if data is None:
-        return None
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return None if data is None else unpacked(data)
     except Exception:  # torn or foreign: whatever the unpickler meets
         return None
-    return state
 
 
 def _located(place: str) -> tuple[Any, str]:

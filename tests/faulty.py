@@ -18,7 +18,8 @@ from nas.execution import Trial
 class Faulty:
     """Its result is the trial's number, half of it, and its seed.
 
-    `faults`: by the trial's number; ``once-`` in front: at the first attempt alone, whoever makes it.
+    `faults`: by the trial's number; ``once-`` in front: at the first attempt alone, whoever makes it;
+    ``slow-then-raise``: the first attempt takes long, any other fails.
     `folder`: where attempts are counted, and processes leave their numbers.
     """
 
@@ -30,7 +31,11 @@ class Faulty:
         attempt = self._count(trial.number)
         fault = self.faults.get(trial.number, "")
         once, fault = fault.startswith("once-"), fault.removeprefix("once-")
-        if fault and (attempt == 1 or not once):
+        if fault == "slow-then-raise":
+            if attempt > 1:
+                raise MemoryError("a small machine")
+            time.sleep(7)
+        elif fault and (attempt == 1 or not once):
             return self._fail(fault)
         time.sleep(self.seconds)
         print(f"evaluated {trial.number}")

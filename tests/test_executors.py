@@ -136,6 +136,30 @@ def test_a_slow_worker_holds_nobody_up(make: Made, tmp_path: Path) -> None:
     assert executor.facts()["done"] == 10
 
 
+def test_a_copy_that_fails_does_not_count(make: Made, tmp_path: Path) -> None:
+    """A late trial that an idle worker begins too, and fails at: the first worker's result is the trial's."""
+    executor = make(Faulty(tmp_path, {9: "slow-then-raise"}), workers=2)
+    assert outcomes(executor, 10) == {number: result(number) for number in range(10)}
+    assert len(list(tmp_path.glob("9-*"))) == 2
+
+
+def test_what_must_not_be_done_twice_is_not(make: Made, tmp_path: Path) -> None:
+    executor = make(Faulty(tmp_path, {9: "slow-then-raise"}), workers=2)
+    executor.copies = False
+    assert outcomes(executor, 10) == {number: result(number) for number in range(10)}
+    assert len(list(tmp_path.glob("9-*"))) == 1
+
+
+def test_halted_what_is_lost_is_no_failure(make: Made, tmp_path: Path) -> None:
+    """It begins again when the search goes on."""
+    executor = make(Faulty(tmp_path, {1: "kill"}), workers=2, **QUICK)
+    outcomes(executor, 1)  # a worker is there
+    executor.submit(Trial(1, ARCHITECTURE))
+    executor.halt()
+    assert list(executor.completed()) == []
+    assert executor.facts()["failed"] == 0
+
+
 def test_halted_what_runs_ends_and_what_waits_is_forgotten(make: Made, tmp_path: Path) -> None:
     executor = make(Faulty(tmp_path, seconds=0.5), workers=2)
     for trial in trials(10):

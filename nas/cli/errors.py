@@ -5,6 +5,7 @@ in input.
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ def interrupt(number: int, frame: object) -> None:
     global _stopping
     if number == signal.SIGINT and _gentle and not _stopping:
         _stopping = True
-        say("stopping when what is being evaluated has ended; Ctrl-C again stops at once")
+        os.write(2, b"stopping when what is being evaluated has ended; Ctrl-C again stops at once\n")
         return
     _signals.append(number)
     raise KeyboardInterrupt

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +28,8 @@ def connect(
     """Join the cluster at `address` (see `RayPool`), unless this process is in one already.
 
     `asked`: what each worker needs. `note` is told about the cluster; `logs` is the folder for what workers
-    print. Raises RunFailed if there is no cluster at the address, ValueError if a
-    new one of this machine alone can never have such a worker.
+    print. Raises RunFailed if there is no cluster at the address, ValueError if a new one of this machine
+    alone can never have such a worker.
     """
     global _joined
     import ray
@@ -41,13 +43,14 @@ def connect(
         "runtime_env": dict(runtime_env) if runtime_env else None,
     }
     if address != "local":
+        named = os.environ.get("RAY_ADDRESS") if address == "auto" else address
         try:
-            ray.init(address, **common)
+            _init(address, **common)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            named = os.environ.get("RAY_ADDRESS") if address == "auto" else address
-            if named:
+            if named or not isinstance(error, ConnectionError):
+                why = str(error).partition("\n")[0]
                 raise RunFailed(
-                    f"there is no Ray cluster to join at {named!r} ({str(error).partition(chr(10))[0]}): "
+                    f"there is no Ray cluster to join at {named or address!r} ({why}): "
                     "start it with `ray start --head`, or leave executor.address out"
                 ) from error
     if not ray.is_initialized():
@@ -73,7 +76,7 @@ def _start(workers: int, asked: Mapping[str, Any], common: Mapping[str, Any]) ->
         float(cores()), workers * asked["num_cpus"]
     )  # as many workers as were asked for, as `local` has
     try:
-        ray.init("local", num_cpus=int(cpus + 0.999), include_dashboard=False, **common)
+        _init("local", num_cpus=int(cpus + 0.999), include_dashboard=False, **common)
     except (RuntimeError, ValueError, OSError) as error:
         raise RunFailed(f"no Ray cluster could be started on this machine: {error}") from error
     here = ray.cluster_resources()
@@ -86,6 +89,19 @@ def _start(workers: int, asked: Mapping[str, Any], common: Mapping[str, Any]) ->
         )
 
 
+def _init(address: str, **settings: Any) -> None:
+    """`ray.init`, which takes SIGTERM for itself: what it means here is not for Ray to say."""
+    import ray
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address, **settings)
+    finally:
+        if main and before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
 def disconnect() -> None:
     """Leave the cluster, if we joined it; one that we started ends."""
     global _joined
@@ -96,18 +112,18 @@ def disconnect() -> None:
         ray.shutdown()
 
 
-def _wants(asked: Mapping[str, Any]) -> dict[str, float]:
+def wants(asked: Mapping[str, Any]) -> dict[str, float]:
     """What a worker asks for, by Ray's names."""
     own = {"CPU": asked["num_cpus"], "GPU": asked["num_gpus"], "memory": asked.get("memory", 0)}
     return {name: amount for name, amount in {**own, **asked["resources"]}.items() if amount}
 
 
 def _holds(resources: Mapping[str, float], asked: Mapping[str, Any]) -> bool:
-    return all(resources.get(name, 0) >= amount for name, amount in _wants(asked).items())
+    return all(resources.get(name, 0) >= amount for name, amount in wants(asked).items())
 
 
 def _told(asked: Mapping[str, Any]) -> str:
-    return ", ".join(f"{amount:g} {name}" for name, amount in _wants(asked).items())
+    return ", ".join(f"{amount:g} {name}" for name, amount in wants(asked).items())
 
 
 def packed(content: Any, *, threads: int) -> Packed:

@@ -58,6 +58,10 @@ class Executor(ABC):
 
     #: Is told, in a sentence, what happens to the workers.
     note: Callable[[str], None] = staticmethod(lambda text: None)
+    #: Tells whether nothing more is to begin.
+    stopping: Callable[[], bool] = staticmethod(lambda: False)
+    #: Whether a trial that is late may be evaluated twice at a time.
+    copies = True
     #: A folder for what they print, if it does not go where this process prints.
     logs: Path | None = None
 

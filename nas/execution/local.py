@@ -26,7 +26,8 @@ class Local(Pool[Future[Any]]):
         timeout: seconds after which a trial's process is ended; None: it may take for ever.
         retries: how often a trial is begun again whose process died or was late, or that met a full disk.
         backoff: seconds before the first retry; they double with each.
-        storage: a folder where trainings leave what another attempt goes on from.
+        storage: a folder where trainings of candidates leave what another attempt goes on
+            from.
     """
 
     def __init__(

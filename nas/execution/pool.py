@@ -22,9 +22,9 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import Field
 
 from nas.execution.executor import Evaluator, Executor, Result, Trial
-from nas.run import RunFailed
+from nas.run import InUse, RunFailed
 from nas.seeding import derive
-from nas.storage import reachable
+from nas.storage import reachable, whole
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -37,6 +37,7 @@ KNOWN = 5  # trials that a median is taken of, at least
 REMEMBERED = 101
 LONGEST = 60.0  # seconds between two attempts
 LONGEST_WAIT = 1.0  # seconds: a wait in a library's depths may not notice Ctrl-C
+LEAST = 1.0  # seconds: what is shorter is never late
 ELSEWHERE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)  # another machine may have none of these
 
 
@@ -83,7 +84,9 @@ class Pool(Executor, Generic[Handle]):
         self.evaluate, self.seed, self.workers, self.threads = evaluate, seed, workers, threads
         self.timeout, self.retries, self.backoff, self.storage = timeout, retries, backoff, storage
         if storage is not None:
+            self.storage = storage = whole(storage)
             reachable(storage)
+        self._halted = False
         self._queue: deque[Trial] = deque()
         self._delayed: list[tuple[float, Trial]] = []  # when they are due
         self._open: set[int] = set()  # numbers of the trials without result
@@ -95,9 +98,10 @@ class Pool(Executor, Generic[Handle]):
         self._ended: deque[Handle] = deque()
         self._losses: Counter[int] = Counter()  # by trial
         self._misfires: Counter[int] = Counter()  # by worker: starts in a row that failed
-        self._copied: set[int] = set()  # trials that two workers have been given
+        self._copied: set[int] = set()  # trials that two workers are evaluating
+        self._tried_twice: set[int] = set()  # those that were copied once, and are not again
         self._avoid: dict[int, int] = {}  # trial -> the worker that it was last lost with
-        self._took: deque[float] = deque(maxlen=REMEMBERED)
+        self._took: dict[int | None, deque[float]] = {}  # seconds of the last trials, by their epochs
         self._told: Counter[str] = Counter()
 
     # --- what a subclass does -------------------------------------------------------------------------------
@@ -133,6 +137,8 @@ class Pool(Executor, Generic[Handle]):
         while self._open or self._results:
             while self._results:
                 yield self._results.popleft()
+            if self.stopping():
+                self.halt()
             if not self._open:
                 return
             self._dispatch()
@@ -143,11 +149,11 @@ class Pool(Executor, Generic[Handle]):
                 self._conclude(self._ended.popleft())
 
     def halt(self) -> None:
+        self._halted = True
         for trial in (*self._queue, *(trial for _, trial in self._delayed)):
             self._open.discard(trial.number)
         self._queue.clear()
         self._delayed.clear()
-        self.retries = 0
 
     def close(self) -> None:
         for worker in range(self.workers):  # what is still being evaluated is evaluated again on resume
@@ -178,9 +184,10 @@ class Pool(Executor, Generic[Handle]):
         self._start_workers(now)
         while self._queue and self._idle:
             self._give(self._queue.popleft())
-        if self._idle and not self._delayed:
+        if self.copies and self._idle and not (self._delayed or self._halted):
             for trial in self._late(now)[: len(self._idle)]:
                 self._copied.add(trial.number)
+                self._tried_twice.add(trial.number)
                 self._give(trial)
 
     def _start_workers(self, now: float) -> None:
@@ -210,22 +217,19 @@ class Pool(Executor, Generic[Handle]):
 
     def _late(self, now: float) -> list[Trial]:
         """Trials that run alone, and much longer than others did; the longest first."""
-        limit = self._limit()
-        if limit is None or now - self._oldest() <= limit:
+        if now - self._oldest() <= LEAST:
             return []
-        return [
-            attempt.trial
-            for attempt in self._running.values()  # in the order in which they began
-            if attempt.trial.number not in self._copied and now - attempt.since > limit
-        ]
+        alone = (each for each in self._running.values() if each.trial.number not in self._tried_twice)
+        return [each.trial for each in alone if now - each.since > self._limit(each.trial)]
 
     def _oldest(self) -> float:
         """When the attempt began that has been running longest."""
         return next((attempt.since for attempt in self._running.values()), math.inf)
 
-    def _limit(self) -> float | None:
-        """Seconds after which a trial is late, if that is known."""
-        return max(1.0, LATE * statistics.median(self._took)) if len(self._took) >= KNOWN else None
+    def _limit(self, trial: Trial) -> float:
+        """Seconds after which a trial is late, by those of as many epochs; never, if few are known."""
+        took = self._took.get(_length(trial), ())
+        return max(LEAST, LATE * statistics.median(took)) if len(took) >= KNOWN else math.inf
 
     def kept(self, trial: Trial) -> Trial:
         """The trial, with the place where its training may leave what a later attempt goes on from."""
@@ -243,10 +247,7 @@ class Pool(Executor, Generic[Handle]):
         """The handles that ended, or none if something else is due first."""
         due = [when for when, _ in self._delayed]
         due += [when for worker, when in self._due.items() if worker not in self._starting.values()]
-        limits = [self.timeout] if self.timeout else []
-        if self._idle and (late := self._limit()):
-            limits.append(late)
-        due += [self._oldest() + limit for limit in limits]
+        due += [self._oldest() + self.timeout] if self.timeout else []
         now = time.monotonic()
         seconds = min([LONGEST_WAIT, *(when - now for when in due if when > now)])
         handles = [*self._starting, *self._running]
@@ -285,15 +286,22 @@ class Pool(Executor, Generic[Handle]):
             self.note(f"worker {worker} joined{f', {told}' if isinstance(told, str) else ''}")
 
     def _returned(self, attempt: _Attempt, outcome: Outcome) -> None:
-        self._idle.add(attempt.worker)
-        if isinstance(outcome, OSError) and outcome.errno in ELSEWHERE:
-            self._again(attempt.trial, None, str(outcome), last=outcome)
-            self._avoid[attempt.trial.number] = attempt.worker
-            return
+        number = attempt.trial.number
         if isinstance(outcome, MemoryError) or type(outcome).__name__ == "OutOfMemoryError":
-            self._idle.discard(attempt.worker)  # what it could not free must not weigh on the next trial
-            self.drop(attempt.worker)
-        self._took.append(time.monotonic() - attempt.since)
+            self.drop(attempt.worker)  # what it could not free must not weigh on the next trial
+        else:
+            self._idle.add(attempt.worker)
+        if isinstance(outcome, Exception):
+            if number in self._copied:
+                self._copied.discard(number)
+                return  # the other one goes on
+            if _elsewhere(outcome):
+                self._avoid[number] = attempt.worker
+                self._again(attempt.trial, None, str(outcome), last=outcome)
+                return
+        else:
+            took = self._took.setdefault(_length(attempt.trial), deque(maxlen=REMEMBERED))
+            took.append(time.monotonic() - attempt.since)
         self._finish(attempt.trial, outcome)
 
     def _finish(self, trial: Trial, outcome: Outcome) -> None:
@@ -305,6 +313,7 @@ class Pool(Executor, Generic[Handle]):
                     self.drop(attempt.worker)
         self._open.discard(trial.number)
         self._losses.pop(trial.number, None)
+        self._tried_twice.discard(trial.number)
         self._avoid.pop(trial.number, None)
         self._told["failed" if isinstance(outcome, Exception) else "done"] += 1
         self._results.append((trial, outcome))
@@ -319,6 +328,9 @@ class Pool(Executor, Generic[Handle]):
         if number in self._copied:
             self._copied.discard(number)
             return  # the other one goes on
+        if self._halted:
+            self._open.discard(number)
+            return  # it begins again when the search goes on
         self._losses[number] += 1
         lost = self._losses[number]
         if lost > self.retries:
@@ -341,3 +353,15 @@ class Pool(Executor, Generic[Handle]):
             if now - attempt.since >= self.timeout and handle not in self._ended:
                 del self._running[handle]
                 self._again(attempt.trial, attempt.worker, f"no result after {self.timeout:g} s")
+
+
+def _elsewhere(error: Exception) -> bool:
+    """Whether the same evaluation may succeed on another machine, or later."""
+    return isinstance(error, ConnectionError | InUse) or (
+        isinstance(error, OSError) and error.errno in ELSEWHERE
+    )
+
+
+def _length(trial: Trial) -> int | None:
+    """What trials whose times can be compared have in common."""
+    return getattr(trial, "epochs", None)

@@ -49,8 +49,8 @@ class RayPool(Pool[Handle]):
         timeout: seconds after which a trial's worker is ended; None: it may take for ever.
         retries: how often a trial is begun again that lost its worker, was late or met a full disk.
         backoff: seconds before the first retry; they double with each.
-        storage: a folder that all nodes see, or s3://..., gs://...: trainings leave there what another
-            attempt goes on from.
+        storage: a folder that all nodes see, or s3://..., gs://...: trainings of candidates leave there
+            what another attempt goes on from.
     """
 
     def __init__(
@@ -161,6 +161,9 @@ class _Worker:
 
 
 def _reason(error: Exception) -> str:
-    """Ray's explanations are pages long."""
-    unavailable = type(error).__name__ == "ActorUnavailableError"
-    return "its node does not answer" if unavailable else "its process died, or its node"
+    """Ray's explanations are pages long; the last line of one says what went wrong in a constructor."""
+    if type(error).__name__ == "ActorUnavailableError":
+        return "its node does not answer"
+    if "__init__" not in str(error) and "RuntimeEnv" not in type(error).__name__:
+        return "its process died, or its node"
+    return str(error).strip().rpartition("\n")[2].strip()[:200]

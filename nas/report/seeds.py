@@ -15,22 +15,22 @@ Result = Mapping[str, Any]
 HEADINGS = ("seed", "found", "parameters", "validation", "test, trained anew")
 
 
-def rows(results: Sequence[Result], first: int = 0) -> list[tuple[str, ...]]:
+def rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
     """A line a search, as texts."""
     return [
         (
-            str(first + number),
+            str(result["seed"]),
             str(result["best"]),
             f"{result['params']:,}",
             _share(result["metrics"].get("valid_accuracy")),
             _share(result["controls"].get("found", {}).get("mean")),
         )
-        for number, result in enumerate(results)
+        for result in results
     ]
 
 
 def table(document: Result) -> Table:
-    """The searches, and over all of them mean and deviation."""
+    """The searches, a line each."""
     from rich.table import Table
 
     made = Table(*HEADINGS)
@@ -58,7 +58,7 @@ def seeds_page(run: Record) -> list[str]:
     listed = [
         (*row[:1], f"[{row[1]}](seed-{event['seed']}/)", *row[2:])
         for event in done
-        for row in rows([event["result"]], event["seed"])
+        for row in rows([{"seed": event["seed"], **event["result"]}])
     ]
     return [
         f"# {run.config['seeds']} searches of `{search['space']['name']}` on `{search['data']['name']}`",

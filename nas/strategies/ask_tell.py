@@ -212,12 +212,8 @@ class AskTell(Strategy):
             if trial.number not in finished:
                 task.executor.submit(trial)
         while not self.exhausted:
-            while self.pending and len(self.pending) > task.lag and not task.stopping():
-                yield self._next(task, finished)
-            if task.stopping():
-                yield from self._last(task, finished)
-                return
-            if task.trials is not None and number - len(self.replays) >= task.trials:
+            yield from self._tell(task, finished, most=task.lag)
+            if task.stopping() or (task.trials is not None and number - len(self.replays) >= task.trials):
                 break
             started = self.begin_trial(number)
             if started is None:
@@ -230,29 +226,38 @@ class AskTell(Strategy):
                 finished[report.step] = known
             else:
                 task.executor.submit(self.pending[report.step])
-        while self.pending:
-            yield self._next(task, finished)
+        yield from self._tell(task, finished, most=0)
+        if task.stopping():
+            yield from self._keep(task, finished)
 
-    def _last(self, task: Task, finished: dict[int, Outcome]) -> Iterator[Report]:
-        """What is left to wait for, kept until it is told: a search that goes on asks as if never stopped."""
+    def _tell(self, task: Task, finished: dict[int, Outcome], *, most: int) -> Iterator[Report]:
+        """Tell results until at most so many trials are pending: the lowest number if ordered, else whichever
+        is there first.
+        """
         assert task.executor is not None
+        while len(self.pending) > most and not task.stopping():
+            lowest = next(iter(self.pending))
+            while lowest not in finished and (task.ordered or not finished):
+                ended = next(task.executor.completed(), None)
+                if ended is None:  # stopped meanwhile
+                    return
+                finished[ended[0].number] = ended[1]
+            number = lowest if task.ordered else next(iter(finished))
+            yield self.end_trial(number, finished.pop(number))
+
+    def _keep(self, task: Task, finished: dict[int, Outcome]) -> Iterator[Report]:
+        """Results that are told later: a search that goes on asks as if it had never stopped."""
+        assert task.executor is not None
+        for number in sorted(set(finished) - set(self._left_known) - self.replays):
+            yield self._kept(number, finished[number])
         task.executor.halt()
-        finished |= {trial.number: outcome for trial, outcome in task.executor.completed()}
-        for number in sorted(set(finished) - set(self._left_known)):
-            outcome, architecture = finished[number], self.pending[number].architecture
-            error = _why_unusable(outcome, task.goals)
-            result = {} if error or isinstance(outcome, Exception | str) else outcome
-            yield Report("finished", number, result, architecture, error=error)
+        for trial, outcome in task.executor.completed():
+            yield self._kept(trial.number, outcome)
 
-    def _next(self, task: Task, finished: dict[int, Outcome]) -> Report:
-        """Wait for one result and tell it: the lowest number if ordered, else whichever is there first."""
-        assert task.executor is not None
-        lowest = next(iter(self.pending))
-        while lowest not in finished and (task.ordered or not finished):
-            done, found = next(task.executor.completed())
-            finished[done.number] = found
-        number = lowest if task.ordered else next(iter(finished))
-        return self.end_trial(number, finished.pop(number))
+    def _kept(self, number: int, outcome: Outcome) -> Report:
+        error = _why_unusable(outcome, self.task.goals)
+        result = {} if error or isinstance(outcome, Exception | str) else outcome
+        return Report("finished", number, result, self.pending[number].architecture, error=error)
 
 
 def _why_unusable(outcome: Outcome, goals: Sequence[Goal]) -> str | None:

@@ -76,7 +76,7 @@ class ENAS(Sampled):
             drawn = [self._drawn(key, step * self.samples + i) for i in range(self.samples)]
             rewards.append(self.rewards(drawn, batches))
             self.policy_step(drawn, rewards[-1])
-        self.group.agree(list(self.controller.parameters()), "controllers")
+        self.group.agree([each.to(self.device) for each in self.controller.parameters()], "controllers")
         return {"reward": sum(map(sum, rewards)) / (self.steps * self.samples)}
 
     @torch.no_grad()

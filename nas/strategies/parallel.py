@@ -15,9 +15,9 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from nas.execution.cluster import disconnect, packed
+from nas.execution.cluster import disconnect, packed, wants
 from nas.execution.ray import RayPool
-from nas.run import RunFailed
+from nas.run import RunFailed, packed_state, unpacked
 from nas.search_space import Architecture, SearchSpace
 from nas.strategies.strategy import OneShot, Report, Task
 from nas.usage import peak_memory
@@ -48,17 +48,19 @@ class Parallel(OneShot):
         self.task, self._saved = task, state
 
     def reports(self, task: Task) -> Iterator[Report]:
-        lost = 0
+        lost, last = 0, -1
         try:
             while True:
                 try:
                     yield from self._trained(task)
                     return
                 except _Lost as loss:
-                    lost += 1
-                    if lost > self.pool.retries:
-                        raise RunFailed(f"the workers were lost {lost} times: {loss}") from loss
                     epoch = self._saved["epoch"] if self._saved else 0
+                    lost, last = (lost + 1 if epoch == last else 1), epoch
+                    if lost > self.pool.retries:
+                        raise RunFailed(
+                            f"the workers were lost {lost} times after epoch {epoch}: {loss}"
+                        ) from loss
                     self.pool.note(f"a worker was lost: all go on after epoch {epoch} ({loss})")
                     time.sleep(self.pool.backoff * 2 ** (lost - 1))
         finally:
@@ -84,16 +86,18 @@ class Parallel(OneShot):
                     kind, content = line.get(timeout=1.0)
                 except Empty:
                     if not fit.is_alive():
-                        raise _Lost(_first_line(failures)) from None
+                        raise _Lost(_why(failures)) from None
                     continue
                 if kind == "tick" and task.tick:
                     task.tick(*content)
                 elif kind == "report":
-                    report, self._saved, self.ended, self.peak = content
+                    report, saved, self.ended, self.peak = content
+                    self._saved = unpacked(saved)
                     yield report
                 elif kind == "error":
                     raise content
                 elif kind == "end":
+                    self.ended = content
                     return
         except ray.exceptions.RayError as error:
             raise _Lost(type(error).__name__) from error
@@ -152,8 +156,12 @@ def _never() -> bool:
     return False
 
 
-def _first_line(failures: list[BaseException]) -> str:
-    return str(failures[0]).strip().partition("\n")[0][:200] if failures else "it ended early"
+def _why(failures: list[BaseException]) -> str:
+    """What Ray Train says of its workers, in a line."""
+    if not failures:
+        return "they ended early"
+    own = getattr(failures[0], "worker_failures", None) or {0: failures[0]}
+    return str(next(iter(own.values()))).strip().rpartition("\n")[2][:200]
 
 
 def _fit(pool: RayPool, given: Mapping[str, Any], failures: list[BaseException]) -> None:
@@ -165,7 +173,7 @@ def _fit(pool: RayPool, given: Mapping[str, Any], failures: list[BaseException])
     scaling = ScalingConfig(
         num_workers=pool.workers,
         use_gpu=needs["num_gpus"] > 0,
-        resources_per_worker={"CPU": needs["num_cpus"], "GPU": needs["num_gpus"], **needs["resources"]},
+        resources_per_worker=wants(needs),
         placement_strategy="SPREAD" if needs["scheduling_strategy"] == "SPREAD" else "PACK",
     )
     with tempfile.TemporaryDirectory(prefix="nas-") as folder:
@@ -186,6 +194,7 @@ def _fit(pool: RayPool, given: Mapping[str, Any], failures: list[BaseException])
 def _work(given: dict[str, Any]) -> None:
     """One worker's search; the first one tells it."""
     import ray
+    import torch
     from ray.train.torch import get_device
 
     from nas.group import Ranks
@@ -206,9 +215,9 @@ def _work(given: dict[str, Any]) -> None:
         strategy.resume(task, [], state)
         for report in strategy.reports(replace(task, device=device, group=group, tick=tick)):
             if first:
-                line.put(("report", (report, strategy.state(), strategy.ended, peak_memory(device))))
+                state = packed_state(strategy.state())
+                line.put(("report", (report, state, strategy.ended, peak_memory(device))))
         if first:
-            line.put(("end", None))
-    except (ArithmeticError, ValueError) as error:  # would be the same again
-        if first:
-            line.put(("error", error))
+            line.put(("end", strategy.ended))
+    except (ArithmeticError, ValueError, RunFailed, torch.OutOfMemoryError) as error:
+        line.put(("error", error))  # it would be the same again
