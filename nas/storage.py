@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,27 @@ def write(place: str, data: bytes) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         replace(Path(path), data)
     else:
-        system.pipe_file(path, data)
+        with _reached(place):
+            system.pipe_file(path, data)
+
+
+@contextmanager
+def _reached(place: str) -> Iterator[None]:
+    """What an object store's library raises, as ConnectionError: another attempt may succeed."""
+    try:
+        yield
+    except (OSError, ImportError, ValueError):
+        raise
+    except Exception as error:
+        raise ConnectionError(f"{place}: {type(error).__name__}: {error}") from error
 
 
 def read(place: str) -> bytes | None:
     """What the file holds, or None if there is none."""
     system, path = _located(place)
     try:
-        data: bytes = system.cat_file(path)
+        with _reached(place):
+            data: bytes = system.cat_file(path)
     except FileNotFoundError:
         return None
     return data
@@ -52,8 +66,9 @@ def read(place: str) -> bytes | None:
 def remove(place: str) -> None:
     """Remove a file, if it is there."""
     system, path = _located(place)
-    if system.exists(path):
-        system.rm_file(path)
+    with _reached(place):
+        if system.exists(path):
+            system.rm_file(path)
 
 
 def save_state(place: str, state: Mapping[str, Any]) -> None:

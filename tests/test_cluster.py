@@ -18,6 +18,7 @@ from test_group import descendants
 
 from nas.run import TRANSIENT, events
 
+pytestmark = pytest.mark.xdist_group("cluster")  # one search to compare with
 START = [sys.executable, "-c", "from nas.cli import main; main()"]
 SEARCH = [
     "search",
@@ -36,7 +37,7 @@ class Slow(Scratch):
 
     def __call__(self, trial, *, seed):
         print("evaluating", trial.number, flush=True)
-        time.sleep(0.7)
+        time.sleep(0.5)
         return super().__call__(trial, seed=seed)
 '''
 
@@ -99,7 +100,7 @@ def own(alone: Path, *more: object) -> list[object]:
     return [*SEARCH, "--set", f"evaluator={alone}/own.py:Slow", "--budget", "10trials", *RAY, *more]
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_cluster_gives_what_one_process_gives(alone: Path, workers: int) -> None:
     """The same ledger; what workers printed is in the run's folder, and nothing of it on the terminal."""
     folder = alone / f"ray-{workers}"

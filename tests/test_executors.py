@@ -17,6 +17,7 @@ from nas.execution import EXECUTORS, Executor, Trial
 from nas.run import RunFailed
 from nas.seeding import derive
 
+pytestmark = pytest.mark.xdist_group("executors")  # one cluster for all
 Made = Callable[..., Executor]
 ARCHITECTURE = nas.space("nasbench201").sample(Random(0))
 QUICK = {"backoff": 0.05}

@@ -26,6 +26,7 @@ from nas.group import Ranks
 from nas.run import events, load_tensors
 from nas.strategies import STRATEGIES, OneShot, Task
 
+pytestmark = pytest.mark.xdist_group("group")  # a fixture for all
 RANDOM = {"p_darts": {"dropout": (0.0, 0.0, 0.0)}}  # what is drawn an image is not for a part
 CASES: list[tuple[str, dict[str, Any]]] = [(name, RANDOM.get(name, {})) for name in ONE_SHOT if name != "ofa"]
 CASES += [("darts", {"order": 2}), ("darts", {"order": 2, "unrolled": "exact"})]
@@ -42,9 +43,9 @@ def examples() -> Examples:
 
 def searched(name: str, arguments: dict[str, Any], group: Ranks | None = None) -> dict[str, Any]:
     """Metrics and tensors of a small search."""
-    strategy: OneShot = STRATEGIES[name](**{"epochs": 2, "batch": 16, **arguments})
+    strategy: OneShot = STRATEGIES[name](**{"epochs": 1, "batch": 16, **arguments})
     space = nas.space("nasbench201", channels=4, cells=1, classes=4, input=(1, 8, 8))
-    task = Task(space, seed=3, epochs=2, examples=examples(), group=group)
+    task = Task(space, seed=3, epochs=1, examples=examples(), group=group)
     strategy.resume(task, [], None)
     metrics = [dict(report.metrics) for report in strategy.reports(task)]
     state = strategy.state()
@@ -119,6 +120,7 @@ def test_a_batch_that_cannot_be_shared_is_told() -> None:
         searched("darts", {}, Three())
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_lost_costs_an_epoch(tmp_path: Path) -> None:
     """Ray Train's workers, one of them killed: all go on from the last epoch, to what one process finds."""
     start = [sys.executable, "-c", "from nas.cli import main; main()", "search", "--quiet"]
