@@ -57,6 +57,12 @@ class Outcome:
 Command = Callable[..., Outcome]
 
 
+@pytest.fixture(autouse=True)
+def drawn_alike() -> None:
+    """Random tensors of a test are the same in every run, whichever tests ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def nas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Calls the command `nas`, in an empty folder."""
