@@ -74,7 +74,7 @@ def pool(name: str, workers: int, seconds: float = 0.0) -> Iterator[Pool[Any]]:
     made = EXECUTORS[name](Sleeping(seconds), workers=workers)
     assert isinstance(made, Pool)
     try:
-        while made.activity.workers < workers:
+        while made.facts()["workers"] < workers:
             submitted(made, workers)
             drained(made)
         yield made

@@ -11,7 +11,6 @@ the other, or side by side on the workers of an executor. The trainings are runs
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from nas.counting import cost, latency
 from nas.data import Dataset
 from nas.entries import SHARED, attempt
 from nas.execution import Result
-from nas.jobs import Job, apart, here, in_order, side_by_side
+from nas.jobs import Jobs, carried_out, here
 from nas.loop import Watcher
 from nas.report.ledger import record
 from nas.report.networks import document, networks
@@ -171,7 +170,8 @@ def _train_all(run: Run, config: Config, data: Dataset, watcher: Watcher, board:
     done = {(e["name"], e["seed"]) for e in run.events() if e["kind"] == "network"}
     watcher.stage("networks", len(planned), len(done))
     left = [place for place, (entry, seed) in enumerate(planned) if (entry["name"], seed) not in done]
-    for place, outcome in _trained(run, config, left, data, watcher):
+    trainings = Trainings(run.folder.absolute(), config, data)
+    for place, outcome in carried_out(trainings, left, config.get("executor", {}), watcher):
         event = _told(run, *planned[place], outcome)
         watcher.event(event)
         board.write(event)
@@ -184,30 +184,11 @@ def _train_all(run: Run, config: Config, data: Dataset, watcher: Watcher, board:
     board.write(final)
 
 
-def _plan(config: Config) -> Iterator[tuple[Config, int]]:
+def _plan(config: Layer) -> Iterator[tuple[Config, int]]:
     """The trainings in order: in rounds, so that an early look shows something of each network."""
     for seed in range(config["seeds"]):
         for entry in config["networks"]:
             yield entry, seed
-
-
-def _trained(
-    run: Run, config: Config, places: Sequence[int], data: Dataset, watcher: Watcher
-) -> Iterator[tuple[int, Result | Exception]]:
-    """What comes of the trainings that are left, in the order of the plan. One that diverges is a result."""
-    train = Trainings(run.folder.absolute(), config, data)
-    if apart(section := config.get("executor", {})):
-        logs = run.folder / "workers"
-        yield from in_order(places, side_by_side(train, places, section, note=watcher.note, logs=logs))
-        return
-    length = config["train"]
-    for place in places:
-        name, _ = train.planned(place)
-        watcher.stage(f"training {name}", None if length["seconds"] else length["epochs"])
-        try:
-            yield place, train.train(place, tick=watcher.tick, seen=watcher.event)
-        except FloatingPointError as error:
-            yield place, error
 
 
 def _told(run: Run, entry: Config, seed: int, outcome: Result | Exception) -> dict[str, Any]:
@@ -219,28 +200,21 @@ def _told(run: Run, entry: Config, seed: int, outcome: Result | Exception) -> di
     return run.log("network", name=entry["name"], seed=seed, metrics=dict(outcome))
 
 
-@dataclass(frozen=True)
-class Trainings:
-    """The trainings of a comparison by their place in its plan, each in a folder of its own."""
+class Trainings(Jobs):
+    """The trainings in the order of the plan: `folder`/networks/<name>-<seed>."""
 
-    folder: Path
-    config: Config
-    data: Dataset
+    def do(self, place: int, watcher: Watcher) -> Result:
+        name, training = self._planned(place)
+        length = training["train"]
+        watcher.stage(f"training {name}", None if length["seconds"] else length["epochs"])
+        folder = here(self.folder) / "networks" / name
+        result = train_network(folder, training, data=self.data, tick=watcher.tick, seen=watcher.event)
+        return {"test_accuracy": result["accuracy"], "test_loss": result["loss"]}
 
-    def __call__(self, job: Job, *, seed: int) -> Result:
-        return self.train(job.number)
-
-    def planned(self, place: int) -> tuple[str, Config]:
+    def _planned(self, place: int) -> tuple[str, Config]:
         """Name and configuration."""
         entry, seed = list(_plan(self.config))[place]
         own = {"command": "train", "what": entry["what"], "network": entry["network"]}
         training = {**own, **{key: self.config[key] for key in SHARED}}
         training["seed"] = derive(self.config["seed"], "compare", seed) % 2**31
         return f"{entry['name']}-{seed}", training
-
-    def train(self, place: int, **watched: Any) -> Result:
-        """Train from the beginning, or from where it was cut off."""
-        name, training = self.planned(place)
-        folder = here(self.folder) / "networks" / name
-        result = train_network(folder, training, data=self.data, **watched)
-        return {"test_accuracy": result["accuracy"], "test_loss": result["loss"]}

@@ -111,6 +111,9 @@ class Ranks(Group):
             yield
 
 
+_BATCH_NORM = signature(nn.functional.batch_norm)
+
+
 class _WholeBatch(TorchFunctionMode):
     """Batch norms in training normalise by the statistics of the group's whole batch.
 
@@ -126,7 +129,7 @@ class _WholeBatch(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is nn.functional.batch_norm:
-            given = signature(func).bind(*args, **(kwargs or {}))
+            given = _BATCH_NORM.bind(*args, **(kwargs or {}))
             given.apply_defaults()
             if given.arguments["training"]:
                 return self._normalised(**given.arguments)

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nas.augment import Augment
 from nas.budget import Budget
@@ -225,9 +225,7 @@ class Search:
                     "--executor ray they train the supernet together"
                 )
             return made
-        pool = self.executor()
-        assert isinstance(pool, RayPool)
-        return Parallel(made, pool)
+        return Parallel(made, lambda: cast(RayPool, self.executor()))
 
     def executor(self) -> Executor:
         """What evaluates architectures."""

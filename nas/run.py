@@ -229,6 +229,12 @@ def check_run(folder: Path) -> None:
         raise ValueError(f"{folder} {what}; `nas list runs` shows the runs")
 
 
+def of_one(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a run's network or search; of one of them, if it searches with several seeds."""
+    one: dict[str, Any] = config["search"] if config["command"] == "seeds" else config
+    return one
+
+
 def events(folder: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a run's ledger; a torn last line is left out."""
     path = folder / LEDGER

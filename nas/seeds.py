@@ -8,15 +8,14 @@ Each search is a run of its own (``seed-<n>/``), on one worker. The ledger above
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nas.config import merge, resolve_search
 from nas.data import Dataset
 from nas.execution import Result
-from nas.jobs import Job, apart, bound, here, in_order, side_by_side
+from nas.jobs import Jobs, apart, bound, carried_out, here
 from nas.loop import Watcher, begin, check, proceed
 from nas.run import CONFIG, Run, RunFailed, environment
 from nas.training import facts_of, same_data
@@ -47,7 +46,8 @@ def proceed_seeds(run: Run, *, data: Dataset, watcher: Watcher | None = None) ->
     first = config["search"]["seed"]
     left = [place for place in range(config["seeds"]) if first + place not in done]
     watcher.stage("seeds", config["seeds"], len(done))
-    for place, outcome in _searched(run, config, left, data, watcher):
+    searches = Searches(run.folder.absolute(), config, data)
+    for place, outcome in carried_out(searches, left, config["executor"], watcher):
         if isinstance(outcome, Exception):
             raise RunFailed(f"the search with seed {first + place}: {outcome}") from outcome
         done[first + place] = run.log("search", seed=first + place, result=dict(outcome))
@@ -58,35 +58,14 @@ def proceed_seeds(run: Run, *, data: Dataset, watcher: Watcher | None = None) ->
     return found
 
 
-def _searched(
-    run: Run, config: Config, places: Sequence[int], data: Dataset, watcher: Watcher
-) -> Iterator[tuple[int, Result | Exception]]:
-    search, section = Searches(run.folder.absolute(), config, data), config["executor"]
-    if apart(section):
-        logs = run.folder / "workers"
-        yield from in_order(places, side_by_side(search, places, section, note=watcher.note, logs=logs))
-        return
-    for place in places:
-        watcher.note(f"seed {config['search']['seed'] + place}")
-        yield place, search.search(place, watcher)
+class Searches(Jobs):
+    """The searches: `folder`/seed-<n>."""
 
-
-@dataclass(frozen=True)
-class Searches:
-    """The searches by their place, each in a folder of its own."""
-
-    folder: Path
-    config: Config
-    data: Dataset
-
-    def __call__(self, job: Job, *, seed: int) -> Any:
-        return self.search(job.number)
-
-    def search(self, place: int, watcher: Watcher | None = None) -> dict[str, Any]:
-        """Search from the beginning, or from where it was cut off."""
+    def do(self, place: int, watcher: Watcher) -> Result:
         config = {**self.config["search"], "seed": self.config["search"]["seed"] + place}
         if self.config["executor"].get("gpus"):
             config["device"] = "cuda"
+        watcher.note(f"seed {config['seed']}")
         folder = here(self.folder) / f"seed-{config['seed']}"
         opened = (folder / CONFIG).exists()
         with Run.open(folder) if opened else begin(config, folder, data=self.data) as run:

@@ -66,18 +66,18 @@ def _recipes() -> list[Row]:
 
 def _runs() -> list[Row]:
     from nas.documents import read_yaml
-    from nas.run import CONFIG, events
+    from nas.run import CONFIG, events, of_one
 
     rows = []
     for path in sorted(Path("runs").glob(f"*/{CONFIG}")):
         try:
             config, kinds = read_yaml(path), [event["kind"] for event in events(path.parent)]
-            own = config["search"] if config["command"] == "seeds" else config
-            what = own.get("strategy", config.get("what", {})).get("name", "")
+            one = of_one(config)
+            what = one.get("strategy", config.get("what", {})).get("name", "")
             what = what or f"{len(config.get('networks', ()))} networks"
             steps = sum(kind in ("epoch", "trial", "network", "search") for kind in kinds)
             state = "done" if "done" in kinds else f"unfinished, {steps} steps"
-            summary = f"{config['command']} {what} on {own['data']['name']}: {state}"
+            summary = f"{config['command']} {what} on {one['data']['name']}: {state}"
         except (ValueError, KeyError, AttributeError) as error:
             summary = f"cannot be read: {error}"
         rows.append({"name": str(path.parent), "summary": summary})

@@ -83,7 +83,7 @@ class Show(Watcher):
         return patient()
 
     def note(self, text: str) -> None:
-        self.console.print(f"  {text}", style="dim")
+        self.console.print(f"  {text}", style="dim", markup=False)
 
     def tick(self, done: int, total: int) -> None:
         stop_if_interrupted()

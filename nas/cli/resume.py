@@ -13,7 +13,7 @@ def command(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    from nas.run import Run, check_run
+    from nas.run import Run, check_run, of_one
     from nas.train import available
     from nas.training import load_data
 
@@ -21,9 +21,9 @@ def command(
     at_work(run)
     with Run.open(run) as opened:
         config = opened.config
-        own = config["search"] if config["command"] == "seeds" else config
-        available(own["device"])
-        examples = load_data(own, root=data_dir)
+        one = of_one(config)
+        available(one["device"])
+        examples = load_data(one, root=data_dir)
         if config["command"] == "seeds":
             from nas.cli.seeds import finish
         elif config["command"] == "search":

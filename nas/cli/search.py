@@ -56,38 +56,38 @@ def command(
         seed=seed,
         device=device,
     )
-    if seeds > 1:
-        from nas.cli.seeds import start
-
-        start(layers, seeds, folder=run, download=download, quiet=quiet, as_json=json)
-    else:
-        start_one(layers, folder=run, download=download, quiet=quiet, as_json=json)
+    start(layers, seeds, run=run, download=download, quiet=quiet, as_json=json)
 
 
-def start_one(
+def start(
     layers: Sequence[Mapping[str, Any]],
+    seeds: int,
     *,
-    folder: Path | None,
+    run: Path | None,
     download: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Search with one seed."""
+    """Search, with one seed or several."""
+    from nas.cli import seeds as several
     from nas.config import resolve_search
     from nas.evaluators.demand import demand
     from nas.loop import begin
     from nas.registry import label
-    from nas.run import new_folder
+    from nas.run import new_folder, of_one
+    from nas.seeds import begin_seeds, resolve_seeds
     from nas.train import available
     from nas.training import load_data
 
-    resolved = resolve_search(layers)
-    demand(resolved)
-    resolved["device"] = available(resolved["device"])
-    examples = load_data(resolved, download=download)
-    names = (resolved["strategy"]["name"], resolved["space"]["name"])
-    with begin(resolved, folder or new_folder("-".join(map(label, names))), data=examples) as opened:
-        finish(opened, examples, quiet=quiet, as_json=as_json)
+    resolved = resolve_search(layers) if seeds == 1 else resolve_seeds(layers, seeds)
+    one = of_one(resolved)
+    demand(one)
+    one["device"] = available(one["device"])
+    examples = load_data(one, download=download)
+    folder = run or new_folder("-".join(label(one[part]["name"]) for part in ("strategy", "space")))
+    making, finishing = (begin, finish) if seeds == 1 else (begin_seeds, several.finish)
+    with making(resolved, folder, data=examples) as opened:
+        finishing(opened, examples, quiet=quiet, as_json=as_json)
 
 
 def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:

@@ -1,40 +1,11 @@
-"""nas search --seeds"""
+"""nas search --seeds: the part of the command that several seeds have of their own"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from nas.cli import options as o
 from nas.cli.errors import at_work, say
-
-
-def start(
-    layers: Sequence[Mapping[str, Any]],
-    seeds: int,
-    *,
-    folder: Path | None,
-    download: bool,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    """Search with several seeds."""
-    from nas.evaluators.demand import demand
-    from nas.registry import label
-    from nas.run import new_folder
-    from nas.seeds import begin_seeds, resolve_seeds
-    from nas.train import available
-    from nas.training import load_data
-
-    resolved = resolve_seeds(layers, seeds)
-    search = resolved["search"]
-    demand(search)
-    search["device"] = available(search["device"])
-    examples = load_data(search, download=download)
-    names = (search["strategy"]["name"], search["space"]["name"])
-    with begin_seeds(resolved, folder or new_folder("-".join(map(label, names))), data=examples) as opened:
-        finish(opened, examples, quiet=quiet, as_json=as_json)
 
 
 def finish(run: Any, examples: Any, *, quiet: bool, as_json: bool) -> None:

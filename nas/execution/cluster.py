@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
 import signal
 import threading
@@ -36,6 +38,7 @@ def connect(
 
     if ray.is_initialized():
         return
+    # Workers without a GPU of their own see those that this process sees: Ray would hide them.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     common: dict[str, Any] = {
         "log_to_driver": True,
@@ -72,11 +75,10 @@ def _start(workers: int, asked: Mapping[str, Any], common: Mapping[str, Any]) ->
     """A cluster of this machine alone, that ends with this process."""
     import ray
 
-    cpus = max(
-        float(cores()), workers * asked["num_cpus"]
-    )  # as many workers as were asked for, as `local` has
+    # As many workers as were asked for, also on fewer cores: the local executor does so too.
+    cpus = max(cores(), math.ceil(workers * asked["num_cpus"]))
     try:
-        _init("local", num_cpus=int(cpus + 0.999), include_dashboard=False, **common)
+        _init("local", num_cpus=cpus, include_dashboard=False, **common)
     except (RuntimeError, ValueError, OSError) as error:
         raise RunFailed(f"no Ray cluster could be started on this machine: {error}") from error
     here = ray.cluster_resources()
@@ -154,9 +156,10 @@ def _listen(folder: Path) -> None:
     def write(batch: Mapping[str, Any]) -> None:
         lines = [str(line) for line in batch.get("lines", ()) if not str(line).startswith(":")]
         if lines and str(batch.get("pid")).isdigit():  # the rest is of Ray's own parts
-            folder.mkdir(exist_ok=True)
-            with open(folder / f"{batch.get('ip')}-{batch['pid']}.log", "a") as file:
-                file.write("\n".join(lines) + "\n")
+            with contextlib.suppress(OSError):  # a full disk: the search's own writes will say so
+                folder.mkdir(exist_ok=True)
+                with open(folder / f"{batch.get('ip')}-{batch['pid']}.log", "a") as file:
+                    file.write("\n".join(lines) + "\n")
 
     dispatcher.remove_handler("ray_print_logs")
     dispatcher.remove_handler(LINES)

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from nas.execution.executor import EXECUTORS, Evaluator, Trial
-from nas.execution.pool import Count, Lost, Outcome, Pool, Positive, Seconds
+from nas.execution.pool import Lost, Outcome, Pool
 from nas.execution.workers import Packed, begin_worker, end, evaluated
 
 
@@ -30,17 +30,10 @@ class Local(Pool[Future[Any]]):
             from.
     """
 
-    def __init__(
-        self, evaluate: Evaluator, seed: int = 0, *, workers: Positive = 1, threads: Positive = 1,
-        timeout: Seconds | None = None, retries: Count = 2, backoff: Seconds = 1.0,
-        storage: str | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(
-            evaluate, seed, workers=workers, threads=threads, timeout=timeout, retries=retries,
-            backoff=backoff, storage=storage,
-        )  # fmt: skip
-        self._here = workers == 1 and timeout is None
-        self._pools: dict[int, ProcessPoolExecutor] = {}  # of one process each, by number of the worker
+    @property
+    def _here(self) -> bool:
+        """Whether trials are evaluated in this process."""
+        return self.workers == 1 and self.timeout is None
 
     # --- in this process ------------------------------------------------------------------------------------
 
@@ -68,6 +61,11 @@ class Local(Pool[Future[Any]]):
             torch.set_num_threads(before)
 
     # --- in processes ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def _pools(self) -> dict[int, ProcessPoolExecutor]:
+        """Of one process each, by number of the worker."""
+        return {}
 
     @cached_property
     def _packed(self) -> Packed:

@@ -16,7 +16,7 @@ import time
 from abc import abstractmethod
 from collections import Counter, deque
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import Field
@@ -46,18 +46,6 @@ class Lost(Exception):
 
 
 @dataclass(frozen=True)
-class Activity:
-    """What a pool does at the moment, and did so far: workers, and trials."""
-
-    workers: int
-    running: int
-    queued: int
-    done: int
-    failed: int
-    retried: int
-
-
-@dataclass(frozen=True)
 class _Attempt:
     trial: Trial
     worker: int
@@ -78,8 +66,9 @@ class Pool(Executor, Generic[Handle]):
     """
 
     def __init__(
-        self, evaluate: Evaluator, seed: int = 0, *, workers: int, threads: int, timeout: float | None,
-        retries: int, backoff: float, storage: str | None,
+        self, evaluate: Evaluator, seed: int = 0, *, workers: Positive = 1, threads: Positive = 1,
+        timeout: Seconds | None = None, retries: Count = 2, backoff: Seconds = 1.0,
+        storage: str | None = None,
     ) -> None:  # fmt: skip
         self.evaluate, self.seed, self.workers, self.threads = evaluate, seed, workers, threads
         self.timeout, self.retries, self.backoff, self.storage = timeout, retries, backoff, storage
@@ -159,19 +148,13 @@ class Pool(Executor, Generic[Handle]):
         for worker in range(self.workers):  # what is still being evaluated is evaluated again on resume
             self.drop(worker)
 
-    @property
-    def activity(self) -> Activity:
-        """What the pool does."""
-        told = self._told
-        return Activity(
-            workers=len(self._running) + len(self._idle),
-            running=len(self._running),
-            queued=len(self._queue) + len(self._delayed),
-            done=told["done"], failed=told["failed"], retried=told["retried"],
-        )  # fmt: skip
-
     def facts(self) -> dict[str, float]:
-        return asdict(self.activity)
+        return {
+            "workers": len(self._running) + len(self._idle),
+            "running": len(self._running),
+            "queued": len(self._queue) + len(self._delayed),
+            **{name: self._told[name] for name in ("done", "failed", "retried")},
+        }
 
     # --- handing out ----------------------------------------------------------------------------------------
 

@@ -15,16 +15,13 @@ all else is categorical; where a decision keeps some of its rows alone, which on
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import cast
 
 from optuna import TrialPruned
-from optuna.distributions import IntDistribution
 from optuna.trial import BaseTrial
 
-from nas.graph import Option
 from nas.search_space import Architecture, SearchSpace
 from nas.search_space import space as space_at
-from nas.strategies.optuna_study import Question, Questions, decoded, distribution
+from nas.strategies.optuna_study import Questions, answered
 
 
 def suggest(trial: BaseTrial, space: str | SearchSpace, *, conditional: bool = True) -> Architecture:
@@ -45,19 +42,11 @@ def suggest(trial: BaseTrial, space: str | SearchSpace, *, conditional: bool = T
     parameters are its architecture. Raises ValueError if there is no such space.
     """
     questions = _questions(space, conditional)
-    architecture = questions.space.architecture(questions.choices(lambda each: _answer(trial, each)))
+    architecture = questions.space.architecture(questions.choices(lambda each: answered(trial, each)))
     trial.set_user_attr("literal", architecture.literal)
     if (why := questions.space.why_not(architecture)) is not None:
         raise TrialPruned(f"{architecture.literal} is not legal: {why}")
     return architecture
-
-
-def _answer(trial: BaseTrial, question: Question) -> Option:
-    kind = distribution(question.options)
-    if isinstance(kind, IntDistribution):
-        found = trial.suggest_int(question.name, kind.low, kind.high, step=kind.step)
-        return decoded(question.options, found)
-    return cast(Option, trial.suggest_categorical(question.name, question.options))
 
 
 @lru_cache(maxsize=8)

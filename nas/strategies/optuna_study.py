@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import combinations, pairwise
 from math import comb
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -20,7 +20,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from nas.execution import Result, Trial
 from nas.goal import Goal
@@ -279,15 +279,16 @@ class Past:
             yield choices
 
     def _drawn(self, trial: optuna.Trial) -> dict[str, Value]:
-        def answer(question: Question) -> Option:
-            kind = distribution(question.options)
-            if isinstance(kind, IntDistribution):
-                number = trial.suggest_int(question.name, kind.low, kind.high, step=kind.step)
-                return decoded(question.options, number)
-            found: Option = trial.suggest_categorical(question.name, question.options)  # type: ignore[assignment]
-            return found
+        return self.questions.choices(lambda question: answered(trial, question))
 
-        return self.questions.choices(answer)
+
+def answered(trial: BaseTrial, question: Question) -> Option:
+    """What a trial suggests."""
+    kind = distribution(question.options)
+    if isinstance(kind, IntDistribution):
+        number = trial.suggest_int(question.name, kind.low, kind.high, step=kind.step)
+        return decoded(question.options, number)
+    return cast(Option, trial.suggest_categorical(question.name, question.options))
 
 
 class Copy:

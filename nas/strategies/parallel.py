@@ -10,8 +10,9 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +34,19 @@ class Parallel(OneShot):
 
     Args:
         strategy: what each worker runs.
-        pool: workers, resources, cluster.
+        made: gives workers, resources and cluster. A search that has ended needs none of them.
     """
 
-    def __init__(self, strategy: OneShot, pool: RayPool) -> None:
+    def __init__(self, strategy: OneShot, made: Callable[[], RayPool]) -> None:
         super().__init__()
-        self.strategy, self.pool, self.epochs = strategy, pool, strategy.epochs
+        self.strategy, self._made, self.epochs = strategy, made, strategy.epochs
         self.peak: int | None = None
         self._begun = False
+
+    @cached_property
+    def pool(self) -> RayPool:
+        """The workers' description; makes sure of their storage."""
+        return self._made()
 
     # --- the search -----------------------------------------------------------------------------------------
 
@@ -139,13 +145,13 @@ class Parallel(OneShot):
         return self._here.inherited(architecture)
 
     def prepare(self, task: Task) -> None:
-        raise NotImplementedError("the workers do")
+        self.strategy.prepare(task)
 
     def train_epoch(self, number: int) -> dict[str, float]:
-        raise NotImplementedError("the workers do")
+        return self._here.train_epoch(number)
 
     def load(self, state: dict[str, Any]) -> None:
-        raise NotImplementedError("`resume` does")
+        self.strategy.load(state)
 
 
 class _Lost(Exception):
