@@ -138,7 +138,7 @@ class Differentiable(SharedWeights):
             self.alpha_lr,
             betas=self.alpha_betas,
             weight_decay=self.alpha_weight_decay,
-            foreach=True,
+            fused=True,
         )
 
     def train_epoch(self, number: int) -> dict[str, float]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from nas.data.batches import Batches
 from nas.group import Group
@@ -93,7 +93,7 @@ class SharedWeights(OneShot):
             self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
-            foreach=True,
+            fused=True,
         )
 
     def _batches(self, name: str) -> Batches:
@@ -174,9 +174,12 @@ class SharedWeights(OneShot):
 
     def descend(self) -> None:
         """A step of the weights along their gradients. What has none keeps its bits."""
-        self.group.average([weight.grad for weight in self.weights.values() if weight.grad is not None])
+        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
+        self.group.average(gradients)
         if self.clip:
-            nn.utils.clip_grad_norm_(self.weights.values(), self.clip, foreach=True)
+            norm = torch.linalg.vector_norm(torch.cat([gradient.flatten() for gradient in gradients]))
+            # The optimizer divides by it, as for gradients of a scaled loss: one pass less over them.
+            self.weight_optimizer.grad_scale = (norm / self.clip).clamp(min=1.0)  # type: ignore[attr-defined]
         self.weight_optimizer.step()
 
     # --- checking -------------------------------------------------------------------------------------------

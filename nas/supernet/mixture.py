@@ -6,8 +6,9 @@ Each is a callable of the node's inputs and of `weights`: scalars by decision, r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +34,15 @@ class Weights(dict[str, list[list[Tensor]]]):
     def __init__(
         self, tables: Mapping[str, Tensor], active: Mapping[str, Tensor] | None = None, drop: float = 0.0
     ) -> None:
-        super().__init__(
-            {name: [list(row.unbind(0)) for row in table.unbind(0)] for name, table in tables.items()}
-        )
+        super().__init__()
+        self.tables = tables
+        self.kept: dict[object, Any] = {}  # what is worked out once a pass
         self.active = None if active is None else {name: table.tolist() for name, table in active.items()}
         self.drop = drop
+
+    def __missing__(self, name: str) -> list[list[Tensor]]:
+        rows = self[name] = [list(row.unbind(0)) for row in self.tables[name].unbind(0)]
+        return rows
 
     def runs(self, pick: Pick) -> bool:
         """Whether an option is run."""
@@ -69,9 +74,7 @@ class Mixture:
     def __call__(self, *inputs: Tensor, weights: Weights) -> Tensor:
         """Inputs and output: (batch, channels, height, width)."""
         total: Tensor | None = None
-        # Where `none` alone is active, any other with its weight of zero tells the shape.
-        entries = [entry for entry in self.entries if weights.runs(entry[0])] or self.entries[:1]
-        for pick, option in entries:
+        for pick, option in self.running(weights.runs):
             output = run(option, inputs, weights)
             if weights.drop and not is_identity(option):
                 output = drop_path(output, weights.drop)
@@ -79,6 +82,10 @@ class Mixture:
             total = term if total is None else total + term
         assert total is not None
         return total
+
+    def running(self, runs: Callable[[Pick], bool]) -> Sequence[tuple[Pick, Runner]]:
+        """The options that are run. Where `none` alone is, any other, of weight zero, tells the shape."""
+        return [entry for entry in self.entries if runs(entry[0])] or self.entries[:1]
 
 
 class Recomputed:

@@ -31,9 +31,15 @@ class Partial:
         self.stride = stride
 
     def __call__(self, x: Tensor, *, weights: Weights) -> Tensor:
-        part = x.shape[1] // self.share
-        chosen, rest = x[:, :part], x[:, part:]
-        mixed = run(self.mixture, (chosen,), weights)
+        return self.beside(run(self.mixture, (self.part(x),), weights), x, weights)
+
+    def part(self, x: Tensor) -> Tensor:
+        """The channels that are searched."""
+        return x[:, : x.shape[1] // self.share]
+
+    def beside(self, mixed: Tensor, x: Tensor, weights: Weights) -> Tensor:
+        """What the mixture gave, with the other channels of x."""
+        rest = x[:, x.shape[1] // self.share :]
         rest = rest * torch.stack(weights[self.hole.decision][self.hole.row]).sum()
         if self.stride > 1:
             rest = nn.functional.max_pool2d(rest, self.stride, self.stride, ceil_mode=True)

@@ -15,6 +15,7 @@ from nas.network import JOIN_FUNCTIONS, Network, Program, Runner, build_option
 from nas.primitives.layers import LayerNorm
 from nas.search_space import Architecture, SearchSpace
 from nas.supernet.elastic import Columns, Sliced, columns_of, names, width_holes
+from nas.supernet.fuse import Fusion, fuse
 from nas.supernet.mixture import (
     Either,
     Gate,
@@ -42,6 +43,7 @@ class Supernet(Network):
         affine, pool_norm: as for `Network`; by default what the space's paper uses while searching.
         partial: k, where only a k-th of the channels goes through operations to choose from (PC-DARTS).
         recompute: mixtures keep no inner values for the gradient and compute them again (less memory).
+        fuse: mixtures of one node are computed together, as few wide operations (`nas.supernet.fuse`).
 
     Options of a width, and sliced options of an attribute, share one widest tensor. A path takes its part of
     it and runs at its own shapes. A soft choice of width runs the widest and masks channels.
@@ -55,9 +57,10 @@ class Supernet(Network):
         pool_norm: bool | None = None,
         partial: int = 1,
         recompute: bool = False,
+        fuse: bool = True,
     ) -> None:
         self.space = space
-        self.partial, self.recompute = partial, recompute
+        self.partial, self.recompute, self.fuse = partial, recompute, fuse
         self._open = {node.name: node for node in space.graph.nodes}
         self._width_holes = width_holes(space.graph)
         self._elastic = sorted({h.decision for h in self._width_holes.values() if h is not None})
@@ -65,6 +68,8 @@ class Supernet(Network):
         self._programs: OrderedDict[object, Program] = OrderedDict()
         self._widened: set[tuple[str, str]] = set()  # operations made for one channel more, for both forms
         self._warned = False
+        self._last: object = None  # the active options of the last mixed call
+        self._fusion: Fusion | None = None
         published = space.supernet
         self.graph = space.graph
         self._presence = Presence(space, space.graph, self._kept_by)
@@ -103,6 +108,8 @@ class Supernet(Network):
             if self.space.finish is None:
                 scalars = Weights(weights, active, self.drop_path if self.training else 0.0)
                 program = self._mixed(weights)
+                if program is self._program and self.fuse and not scalars.drop:
+                    program = self._fused(scalars)
                 return self._execute(program.inference, x, scalars)[program.output]
             weights = hard(self.space, weights)
         program = self.path(weights)
@@ -169,6 +176,27 @@ class Supernet(Network):
             return self._compile(graph, self._runners(graph, picked=picked))
 
         return self._kept(key, make)
+
+    def fusion(self, weights: Weights | None = None) -> Fusion:
+        """The program for tables, with what is active in them, as few wide operations."""
+        return fuse(self.space, self.graph, self._runners(self.graph), self._widest, weights)
+
+    def _fused(self, weights: Weights) -> Program:
+        """The same, compiled; the plain one where what is active is drawn anew in each call."""
+        if not self._settled(weights):
+            return self._program
+        if self._fusion is None:
+            self._fusion = self.fusion(weights)
+            self._wide = self._compile(self._fusion.graph, self._fusion.runs)
+        self._fusion.begin()
+        return self._wide
+
+    def _settled(self, weights: Weights) -> bool:
+        """Whether all is active, or what was in the last call."""
+        last, self._last = self._last, weights.active
+        if weights.active != last:
+            self._fusion = None
+        return weights.active is None or weights.active == last
 
     def _warn(self) -> None:
         if self._warned:

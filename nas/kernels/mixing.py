@@ -1,0 +1,206 @@
+"""mixed() and rectified(): normalised tensors in weighted sums, and before a ReLU, by compiled kernels.
+
+With PyTorch's own operations each norm, each product with a weight and each sum writes a tensor that the next
+one reads again; here every value is read twice forward, and nothing is kept for the gradient but the values.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nas.kernels.build import TYPES, compiled
+from nas.kernels.build import usable as usable_here
+
+LAST = torch.channels_last
+
+
+class Norm(NamedTuple):
+    """A batch norm in training, of all lanes of a term, without scale and shift. The running statistics,
+    (lanes x channels), are moved.
+    """
+
+    eps: float
+    momentum: float = 0.0
+    mean: Tensor | None = None
+    var: Tensor | None = None
+
+
+class Term(NamedTuple):
+    """One tensor of a sum.
+
+    `value`: (batch, lanes x channels, height, width), or (batch, channels, ...) where the lanes share it.
+    `weight`: (lanes x channels). `targets`: to which sum each lane goes.
+    """
+
+    value: Tensor
+    weight: Tensor
+    targets: tuple[int, ...]
+    shared: bool
+    norm: Norm | None
+
+
+class _CTerm(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in (
+            "value", "weight", "targets", "mean", "deviation", "running_mean", "running_var",
+            "d_value", "d_weight",
+        )),
+        *((name, ctypes.c_int64) for name in ("lanes", "shared", "normed")),
+        *((name, ctypes.c_double) for name in ("momentum", "eps")),
+    )  # fmt: skip
+
+
+class _CSum(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("pixels", "channels", "targets", "terms")),
+        ("term", ctypes.POINTER(_CTerm)),
+        ("out", ctypes.c_void_p),
+    )
+
+
+def usable(x: Tensor) -> bool:
+    """Whether the kernels compute with such tensors here, and nobody watches the norms (`nas.group`)."""
+    return not torch._C._len_torch_function_stack() and usable_here("mixing", x)
+
+
+def mixed(terms: Sequence[Term], targets: int) -> Tensor:
+    """The sums, (batch, targets x channels, height, width). Differentiable any number of times."""
+    form = [(term.targets, term.shared, term.norm) for term in terms]
+    tensors = [term.value for term in terms] + [term.weight for term in terms]
+    found: Tensor = _Mixed.apply(form, targets, *tensors)  # type: ignore[no-untyped-call]
+    return found
+
+
+def rectified(x: Tensor, norm: Norm) -> Tensor:
+    """relu(norm(x)) of (batch, channels, height, width)."""
+    found: Tensor = _Rectified.apply(x, norm)  # type: ignore[no-untyped-call]
+    return found
+
+
+Form = Sequence[tuple[tuple[int, ...], bool, Norm | None]]
+
+
+class _Mixed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, form: Form, targets: int, *tensors: Tensor) -> Tensor:
+        n = len(form)
+        tensors = (*(t.contiguous(memory_format=LAST) for t in tensors[:n]), *tensors[n:])
+        first, (lanes, shared, _) = tensors[0], form[0]
+        channels = first.shape[1] // (1 if shared else len(lanes))
+        size = (first.shape[0], targets * channels, *first.shape[2:])
+        out = torch.empty(size, dtype=first.dtype, memory_format=LAST)
+        kept = _statistics(form, tensors)
+        _call("forward", form, tensors, kept, (None,) * 2 * n, out, channels, targets)
+        ctx.save_for_backward(*tensors, *kept)
+        ctx.form, ctx.targets, ctx.channels = form, targets, channels
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        form, targets, needed = ctx.form, ctx.targets, ctx.needs_input_grad[2:]
+        tensors, kept = ctx.saved_tensors[: len(needed)], ctx.saved_tensors[len(needed) :]
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            found = _differentiable(lambda: _plain(form, targets, tensors), tensors, needed, g)
+        else:
+            found = [torch.empty_like(t) if need else None for t, need in zip(tensors, needed, strict=True)]
+            g = g.contiguous(memory_format=LAST)
+            _call("backward", form, tensors, kept, found, g, ctx.channels, targets)
+        return None, None, *found
+
+
+class _Rectified(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, norm: Norm) -> Tensor:
+        x = x.contiguous(memory_format=LAST)
+        form, y = [((0,), False, norm)], torch.empty_like(x)
+        kept = _statistics(form, [x])
+        _call("rectified", form, (x, x), kept, (None, None), y, x.shape[1], 1)
+        ctx.save_for_backward(x, *kept)
+        ctx.norm = norm
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None]:
+        x, kept = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            (found,) = _differentiable(lambda: F.relu(_normed(x, ctx.norm)), (x,), (True,), g)
+            return found, None
+        dx, form = torch.empty_like(x), [((0,), False, ctx.norm)]
+        g = g.contiguous(memory_format=LAST)
+        _call("rectified_backward", form, (x, x), (kept,), (dx, None), g, x.shape[1], 1)
+        return dx, None
+
+
+def _statistics(form: Form, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Room for the mean and 1 / deviation of each channel of each value."""
+    return [value.new_empty(2, value.shape[1]) for value, _ in zip(tensors, form, strict=False)]
+
+
+def _call(
+    name: str, form: Form, tensors: Sequence[Tensor], kept: Sequence[Tensor],
+    gradients: Sequence[Tensor | None], out: Tensor, channels: int, targets: int,
+) -> None:  # fmt: skip
+    """A function of the library. `tensors`: the values of all terms, then their weights; gradients alike."""
+    library = compiled("mixing")
+    assert library is not None
+    n, held = len(form), []
+    terms = (_CTerm * n)()
+    for i, (lanes, shared, norm) in enumerate(form):
+        held.append(places := (ctypes.c_int64 * len(lanes))(*lanes))
+        moved = norm is not None and norm.momentum and norm.mean is not None
+        terms[i] = _CTerm(
+            tensors[i].data_ptr(),
+            tensors[n + i].data_ptr(),
+            ctypes.addressof(places),
+            *(row.data_ptr() for row in kept[i]),
+            *(_address(each) for each in ((norm.mean, norm.var) if norm and moved else (None, None))),
+            _address(gradients[i]),
+            _address(gradients[n + i]),
+            len(lanes),
+            shared,
+            norm is not None,
+            *((norm.momentum, norm.eps) if norm else (0.0, 0.0)),
+        )
+    value = tensors[0]
+    pixels = value.shape[0] * value.shape[2] * value.shape[3]
+    whole = _CSum(pixels, channels, targets, n, terms, out.data_ptr())
+    library[f"{name}_{TYPES[value.dtype]}"](ctypes.byref(whole), torch.get_num_threads())
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _differentiable(
+    again: Callable[[], Tensor], tensors: Sequence[Tensor], needed: Sequence[bool], g: Tensor
+) -> list[Tensor | None]:
+    """The gradients by PyTorch's own operations, computed again, so that they have gradients themselves."""
+    wanted = [tensor for tensor, need in zip(tensors, needed, strict=True) if need]
+    found = iter(torch.autograd.grad(again(), wanted, g, create_graph=True))
+    return [next(found) if need else None for need in needed]
+
+
+def _plain(form: Form, targets: int, tensors: Sequence[Tensor]) -> Tensor:
+    """What `mixed` gives, by PyTorch's own operations."""
+    total = None
+    for (lanes, shared, norm), value, weight in zip(
+        form, tensors[: len(form)], tensors[len(form) :], strict=True
+    ):
+        x = value if norm is None else _normed(value, norm)
+        parts = x.unsqueeze(1) if shared else x.unflatten(1, (len(lanes), -1))  # type: ignore[no-untyped-call]
+        parts = parts * weight.view(len(lanes), -1, 1, 1)
+        sums = parts.new_zeros(x.shape[0], targets, *parts.shape[2:])
+        sums = sums.index_add(1, torch.tensor(lanes), parts)
+        total = sums if total is None else total + sums
+    assert total is not None
+    return total.flatten(1, 2)
+
+
+def _normed(x: Tensor, norm: Norm) -> Tensor:
+    return F.batch_norm(x, None, None, None, None, True, 0.0, norm.eps)

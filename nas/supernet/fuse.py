@@ -1,0 +1,214 @@
+"""fuse(): the mixtures of a supernet as few wide operations, numerically the same.
+
+All mixtures that read one node are computed together. Their operations are taken apart into layers; layers
+that do the same to one tensor are done once, convolutions of one shape become one wide convolution, and batch
+norms over the channels that it puts out become one norm, whose scale holds the mixing weights too: without
+scale and shift of its own, w * BN(x) = (x - mean) * (w / std). ``none`` is no operation to begin with.
+
+The parameters stay where they are, in the modules of the nodes; the statistics of norms that become one lie
+side by side in one tensor, of which each module has its part. A path, and a checkpoint, see no difference.
+What no rule covers is computed as ever: an operation with parts that are not known here, one with a hook.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from nas.graph import Graph, Node
+from nas.network import Runner
+from nas.search_space import SearchSpace
+from nas.supernet.mixture import Mixture, Pick, Weights
+from nas.supernet.partial import Partial
+from nas.supernet.wide import (
+    STATELESS,
+    Alone,
+    Applied,
+    Ended,
+    Lane,
+    Norms,
+    Part,
+    Places,
+    Read,
+    Wide,
+    laid,
+    layers_of,
+    signature,
+    summed,
+)
+
+
+class Fusion:
+    """The rewritten graph, what computes its nodes, and the groups of mixtures among these."""
+
+    def __init__(self, graph: Graph, runs: Mapping[str, Runner], groups: Sequence[Group]) -> None:
+        self.graph, self.runs, self.groups = graph, runs, groups
+        parts = [part for group in groups for part in group.parts]
+        self._norms = [norms for part in parts for norms in part.norms() if norms.tracks]
+        self._count: Tensor | None = None
+
+    @property
+    def operations(self) -> int:
+        """How many operations the mixtures have."""
+        return sum(len(group.lanes) for group in self.groups)
+
+    @property
+    def fused(self) -> int:
+        """How many of them are computed together with another one, in part at least."""
+        return sum(group.fused for group in self.groups)
+
+    def begin(self) -> None:
+        """Before each pass: see that the statistics lie side by side; count the batch."""
+        if not self._norms:
+            return
+        if self._count is None or not all(norms.tied for norms in self._norms):
+            for norms in self._norms:
+                norms.tie()
+            self._count = laid([n for norms in self._norms for n in norms.norms], "num_batches_tracked")
+        if self._norms[0].first.training:
+            self._count.add_(1)
+
+
+def fuse(
+    space: SearchSpace,
+    graph: Graph,
+    runs: Mapping[str, Runner],
+    widths: Mapping[str, int],
+    weights: Weights | None = None,
+) -> Fusion:
+    """Rewrite a graph with holes: the mixtures that read one node become one node.
+
+    `runs`: what computes each node. `widths`: the channels of each. `weights`: options that are not active in
+    them are left out.
+    """
+    runs_pick = (lambda pick: True) if weights is None else weights.runs
+    places, groups = Places(space.decisions), dict[str, Group]()
+    rewritten, found = [graph.nodes[0]], dict(runs)
+    members = _members(graph, runs)
+    group_of = {name: (key, place) for key, names in members.items() for place, name in enumerate(names)}
+    for node in graph.nodes[1:]:
+        if node.name not in group_of:
+            rewritten.append(node)
+            continue
+        key, place = group_of[node.name]
+        mixtures = [_inner(runs[name]) for name in members[key]]
+        name = f"fused/{members[key][0]}"
+        if name not in groups:
+            width = widths[members[key][0]]
+            group = groups[name] = Group([each for each in mixtures if each], width, places, runs_pick)
+            found[name] = cast(Runner, group)  # gives all of its mixtures, for `Picked`
+            rewritten.append(Node(name, "fused", node.inputs))
+        rewritten.append(node._replace(inputs=(name,)))
+        found[node.name] = _with_inner(runs[node.name], Picked(place))
+    return Fusion(graph.rewritten(rewritten), found, list(groups.values()))
+
+
+def _members(graph: Graph, runs: Mapping[str, Runner]) -> dict[tuple[Any, ...], list[str]]:
+    """The nodes with a mixture, by what must be equal in those that are computed together."""
+    members: dict[tuple[Any, ...], list[str]] = {}
+    for node in graph.nodes[1:]:
+        inner = _inner(runs[node.name])
+        if inner is not None:
+            share = inner.share if isinstance(inner, Partial) else 1
+            members.setdefault((node.inputs[0], node.stride, node.out, share), []).append(node.name)
+    return members
+
+
+def _inner(runner: Any) -> Mixture | Partial | None:
+    """The mixture, of all channels or of a part, within what stands around it."""
+    while not isinstance(runner, Mixture | Partial):
+        runner = getattr(runner, "runner", None)
+        if runner is None:
+            return None
+    return runner if isinstance(runner, Mixture) or isinstance(runner.mixture, Mixture) else None
+
+
+def _with_inner(runner: Any, inner: Runner) -> Runner:
+    """The same with another mixture within."""
+    if isinstance(runner, Mixture | Partial):
+        return inner
+    changed = copy.copy(runner)
+    changed.runner = _with_inner(runner.runner, inner)
+    return changed  # type: ignore[no-any-return]
+
+
+class Picked:
+    """One of the mixtures that a group computes."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def __call__(self, mixtures: Sequence[Tensor]) -> Tensor:
+        return mixtures[self.place]
+
+
+class Group:
+    """Mixtures of one tensor, computed together.
+
+    Args:
+        mixtures: of all channels, or of the same part.
+        width: the channels that they give.
+        places: where the weights of operations are read.
+        runs_pick: whether an option is run.
+    """
+
+    mixed = True
+
+    def __init__(
+        self,
+        mixtures: Sequence[Mixture | Partial],
+        width: int,
+        places: Places,
+        runs_pick: Callable[[Pick], bool],
+    ) -> None:
+        first = mixtures[0]
+        channels = width // first.share if isinstance(first, Partial) else width
+        self.mixtures = mixtures
+        self._reader: Callable[[Sequence[Lane]], Read] = lambda lanes: places.reader(lanes, channels)
+        self.lanes: list[Lane] = []
+        for target, each in enumerate(mixtures):
+            mixture = each.mixture if isinstance(each, Partial) else each
+            assert isinstance(mixture, Mixture)
+            for pick, option in mixture.running(runs_pick):
+                self.lanes.append(Lane(target, pick, option, layers_of(option)))
+        self.parts = list(self._parts([lane for lane in self.lanes if lane.layers is not None], 0))
+        self.parts += [Alone(each, self._reader([each])) for each in self.lanes if each.layers is None]
+
+    @property
+    def fused(self) -> int:
+        """How many operations are computed together with another one."""
+        return sum(part.together for part in self.parts)
+
+    def __call__(self, x: Tensor, *, weights: Weights) -> list[Tensor]:
+        """The mixtures of x (batch, channels, height, width)."""
+        first = self.mixtures[0]
+        read = first.part(x) if isinstance(first, Partial) else x
+        values = [value for part in self.parts for value in part(read, weights)]
+        return [
+            each.beside(mixed, x, weights) if isinstance(each, Partial) else mixed
+            for each, mixed in zip(self.mixtures, summed(values, len(self.mixtures)), strict=True)
+        ]
+
+    def _parts(self, lanes: Sequence[Lane], depth: int) -> Iterator[Part]:
+        """What takes lanes that agree in their first layers from there to the end."""
+        alike: dict[object, list[Lane]] = {}
+        for lane in lanes:
+            assert lane.layers is not None
+            rest = tuple(map(signature, lane.layers[depth:]))
+            known = not rest or isinstance(lane.layers[depth], STATELESS)
+            alike.setdefault(rest[:1] if known else rest, []).append(lane)
+        for same in alike.values():
+            layers = same[0].layers or ()
+            if depth == len(layers):
+                yield Ended(same, None, self._reader(same))
+            elif isinstance(layers[depth], STATELESS):
+                yield Applied(layers[depth], list(self._parts(same, depth + 1)), len(same))
+            elif isinstance(layers[depth], nn.Conv2d):
+                columns = zip(*((lane.layers or ())[depth:] for lane in same), strict=True)
+                yield Wide(same, list(columns), self._reader(same))
+            else:
+                norms = [(lane.layers or ())[depth] for lane in same]
+                yield Ended(same, Norms(norms), self._reader(same))  # type: ignore[arg-type]

@@ -1,0 +1,148 @@
+"""Laws of fusion: over every space, fused and plain mixtures are one function with the same gradients."""
+
+from __future__ import annotations
+
+import warnings
+from random import Random
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas.search_space import SPACES, SearchSpace, space
+from nas.supernet import Supernet
+
+MIXED = [name for name in SPACES if space(name, **SPACES.facts(name)["small"]).finish is None]
+MOST = {"darts", "nasbench201", "nasnet", "amoebanet", "pnas"}  # nearly all of their operations are known
+
+
+def pair(name: str, **settings: int) -> tuple[SearchSpace, Supernet, Supernet]:
+    """A space, its plain supernet and the same one fused, after some training."""
+    torch.manual_seed(0)
+    made = space(name, **SPACES.facts(name)["small"], input=(3, 8, 8))
+    plain, fused = (Supernet(made, fuse=fuse, **settings).double() for fuse in (False, True))
+    with torch.no_grad():
+        for key, tensor in [*plain.named_parameters(), *plain.named_buffers()]:
+            if tensor.dim() == 1 and tensor.is_floating_point():
+                tensor.uniform_(0.5, 1.5) if "var" in key else tensor.normal_(float("weight" in key), 0.3)
+    fused.load_state_dict(plain.state_dict())
+    return made, plain, fused
+
+
+def images() -> Tensor:
+    """Channels last: what is dropped out is drawn in the order of memory."""
+    return torch.randn(4, 3, 8, 8, dtype=torch.float64).to(memory_format=torch.channels_last)
+
+
+def tables_of(made: SearchSpace) -> dict[str, Tensor]:
+    torch.manual_seed(1)
+    found = {d.name: torch.rand(d.rows, len(d.options), dtype=torch.float64) for d in made.decisions}
+    return {name: table.requires_grad_() for name, table in found.items()}
+
+
+def close(one: Tensor, other: Tensor, what: str, rounding: float = 1e-9) -> None:
+    size = max(1.0, float(one.detach().abs().max()))
+    assert torch.allclose(one, other, rtol=rounding, atol=rounding * size), what
+
+
+def same_state(plain: Supernet, fused: Supernet, rounding: float = 1e-9) -> None:
+    other = fused.state_dict()
+    assert other.keys() == plain.state_dict().keys()
+    for key, tensor in plain.state_dict().items():
+        close(tensor.double(), other[key].double(), key, rounding)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluated"])
+@pytest.mark.parametrize("name", MIXED)
+def test_fused_equals_plain(name: str, training: bool) -> None:
+    """Outputs, gradients to weights and tables, running statistics."""
+    made, plain, fused = pair(name)
+    tables, x = tables_of(made), images()
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a soft width is no exact sum, fused or not
+        for supernet in (plain, fused):
+            supernet.train(training)
+            torch.manual_seed(2)  # of dropout
+            output = supernet(x, tables)
+            weights = list(supernet.parameters())
+            loss = (output / output.detach().std()).square().mean()
+            gradients = torch.autograd.grad(loss, [*weights, *tables.values()], allow_unused=True)
+            found.append([output, *gradients])
+    named = ["output", *dict(plain.named_parameters()), *tables]
+    for what, one, other in zip(named, *found, strict=True):
+        assert (one is None) == (other is None), what
+        if one is not None and other is not None:
+            close(one, other, what)
+    same_state(plain, fused)
+    fusion = fused.fusion()
+    print(f"{name}: {fusion.fused} of {fusion.operations} operations fused")
+    if name in MOST:
+        assert fusion.fused > 0.8 * fusion.operations
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_fused_trains_as_plain(name: str) -> None:
+    """Several steps of the optimizers, weights and tables; then a path of either."""
+    made, plain, fused = pair(name)
+    torch.manual_seed(3)
+    classes = made.scale["classes"]
+    batches = [(images(), torch.randint(classes, (4,))) for _ in range(3)]
+    ends = []
+    for supernet in (plain, fused):
+        supernet.train()
+        torch.manual_seed(2)
+        tables = tables_of(made)
+        weights = torch.optim.SGD(supernet.parameters(), lr=1e-3, momentum=0.9)
+        arch = torch.optim.Adam(tables.values(), lr=1e-3, eps=1e-2)  # of a gradient of 0 the sign is chance
+        for x, y in batches:
+            for optimizer in (weights, arch):
+                optimizer.zero_grad()
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    nn.functional.cross_entropy(supernet(x, tables), y).backward()
+                optimizer.step()
+        ends.append(tables)
+    same_state(plain, fused, 1e-7)
+    for key, table in ends[0].items():
+        close(table, ends[1][key], key, 1e-7)
+
+
+@pytest.mark.parametrize("name", ["darts", "nasbench201"])
+def test_a_part_of_the_channels_is_fused(name: str) -> None:
+    made, plain, fused = pair(name, partial=2)
+    tables, x = tables_of(made), images()
+    close(plain.train()(x, tables), fused.train()(x, tables), "output")
+    same_state(plain, fused)
+
+
+def test_options_that_are_given_up_are_left_out() -> None:
+    """Also when others are, from one call to the next."""
+    made, plain, fused = pair("nasbench201")
+    tables, x = tables_of(made), images()
+    for seed in (0, 0, 0, 1, 0, 0, 2, 2):
+        torch.manual_seed(seed)
+        active = {name: torch.rand(table.shape) < 0.5 for name, table in tables.items()}
+        outputs = [each.train()(x, tables, active) for each in (plain, fused)]
+        close(*outputs, "output")
+        for each, output in zip((plain, fused), outputs, strict=True):
+            each.zero_grad(set_to_none=True)
+            output.sum().backward()
+        for (key, one), other in zip(plain.named_parameters(), fused.parameters(), strict=True):
+            assert (one.grad is None) == (other.grad is None), key
+    same_state(plain, fused)
+
+
+def test_statistics_survive_moves_paths_and_checkpoints() -> None:
+    made, plain, fused = pair("darts")
+    tables, x = tables_of(made), images()
+    path = made.sample(Random(0))
+    for each in (plain, fused):
+        each.train()
+        each(x, tables)
+        each(x, path)
+        each.double().to(memory_format=torch.channels_last)
+        each(x, tables)
+        each.load_state_dict({key: tensor.clone() for key, tensor in each.state_dict().items()})
+        each(x, tables)
+    same_state(plain, fused)
