@@ -146,3 +146,23 @@ def test_statistics_survive_moves_paths_and_checkpoints() -> None:
         each.load_state_dict({key: tensor.clone() for key, tensor in each.state_dict().items()})
         each(x, tables)
     same_state(plain, fused)
+
+
+@pytest.mark.parametrize("name", sorted(MOST))
+def test_second_derivatives_are_the_same(name: str) -> None:
+    """Of the tables and of the weights, along a random direction."""
+    made, plain, fused = pair(name)
+    tables, x = tables_of(made), images()
+    found = []
+    for supernet in (plain, fused):
+        output = supernet.train()(x, tables)
+        loss = (output / output.detach().std()).pow(2).mean()
+        moved = [*tables.values(), *supernet.parameters()]
+        first = torch.autograd.grad(loss, list(tables.values()), create_graph=True)
+        torch.manual_seed(4)
+        along = sum((gradient * torch.randn_like(gradient)).sum() for gradient in first)
+        found.append(torch.autograd.grad(along, moved, allow_unused=True))
+    for what, one, other in zip([*tables, *dict(plain.named_parameters())], *found, strict=True):
+        assert (one is None) == (other is None), what
+        if one is not None and other is not None:
+            close(one, other, what, 1e-7)

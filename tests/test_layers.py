@@ -15,7 +15,7 @@ LAYERS = [
     {"registry", "seeding", "budget", "documents", "interruption", "goal", "pareto", "correlation"},
     {"graph", "isomorphism", "signature", "recipe", "augment", "settings"},
     {"search_space", "primitives", "hand_designed"},
-    {"network", "counting", "data", "group"},
+    {"network", "counting", "data", "group", "kernels"},
     {"supernet", "train"},
     {"execution", "run", "storage", "exporters"},
     {"front", "usage"},

@@ -72,14 +72,15 @@ def usable(x: Tensor) -> bool:
 def mixed(terms: Sequence[Term], targets: int) -> Tensor:
     """The sums, (batch, targets x channels, height, width). Differentiable any number of times."""
     form = [(term.targets, term.shared, term.norm) for term in terms]
-    tensors = [term.value for term in terms] + [term.weight for term in terms]
+    values = [term.value.contiguous(memory_format=LAST) for term in terms]
+    tensors = values + [term.weight.contiguous() for term in terms]
     found: Tensor = _Mixed.apply(form, targets, *tensors)  # type: ignore[no-untyped-call]
     return found
 
 
 def rectified(x: Tensor, norm: Norm) -> Tensor:
     """relu(norm(x)) of (batch, channels, height, width)."""
-    found: Tensor = _Rectified.apply(x, norm)  # type: ignore[no-untyped-call]
+    found: Tensor = _Rectified.apply(x.contiguous(memory_format=LAST), norm)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -89,14 +90,12 @@ Form = Sequence[tuple[tuple[int, ...], bool, Norm | None]]
 class _Mixed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, form: Form, targets: int, *tensors: Tensor) -> Tensor:
-        n = len(form)
-        tensors = (*(t.contiguous(memory_format=LAST) for t in tensors[:n]), *tensors[n:])
         first, (lanes, shared, _) = tensors[0], form[0]
         channels = first.shape[1] // (1 if shared else len(lanes))
         size = (first.shape[0], targets * channels, *first.shape[2:])
         out = torch.empty(size, dtype=first.dtype, memory_format=LAST)
         kept = _statistics(form, tensors)
-        _call("forward", form, tensors, kept, (None,) * 2 * n, out, channels, targets)
+        _call("forward", form, tensors, kept, (None,) * len(tensors), out, channels, targets)
         ctx.save_for_backward(*tensors, *kept)
         ctx.form, ctx.targets, ctx.channels = form, targets, channels
         return out
@@ -117,7 +116,6 @@ class _Mixed(torch.autograd.Function):
 class _Rectified(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, norm: Norm) -> Tensor:
-        x = x.contiguous(memory_format=LAST)
         form, y = [((0,), False, norm)], torch.empty_like(x)
         kept = _statistics(form, [x])
         _call("rectified", form, (x, x), kept, (None, None), y, x.shape[1], 1)

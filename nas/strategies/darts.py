@@ -18,6 +18,7 @@ from nas.search_space import SearchSpace
 from nas.strategies.differentiable import Differentiable
 from nas.strategies.shared_weights import Batch, Positive, Tensors
 from nas.strategies.strategy import STRATEGIES
+from nas.supernet.norms import still
 
 
 @STRATEGIES.register("darts", budget="50epochs")
@@ -58,8 +59,8 @@ class Darts(Differentiable):
 
     def loss(self, weights: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Cross-entropy of the supernet with these weights; its running statistics stay as they are."""
-        buffers = {name: buffer.clone() for name, buffer in self.supernet.named_buffers()}
-        logits = torch.func.functional_call(self.supernet, {**weights, **buffers}, (batch[0], self.mixing()))
+        with still(self.supernet):
+            logits = torch.func.functional_call(self.supernet, dict(weights), (batch[0], self.mixing()))
         return nn.functional.cross_entropy(logits, batch[1])
 
     def stepped(

@@ -174,8 +174,12 @@ class SharedWeights(OneShot):
 
     def descend(self) -> None:
         """A step of the weights along their gradients. What has none keeps its bits."""
-        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
+        trained = [weight for weight in self.weights.values() if weight.grad is not None]
+        gradients = [weight.grad for weight in trained if weight.grad is not None]
         self.group.average(gradients)
+        for weight in trained:  # a fused step wants a momentum of all or of none
+            if self.momentum and not self.weight_optimizer.state[weight]:
+                self.weight_optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         if self.clip:
             norm = torch.linalg.vector_norm(torch.cat([gradient.flatten() for gradient in gradients]))
             # The optimizer divides by it, as for gradients of a scaled loss: one pass less over them.

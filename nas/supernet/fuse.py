@@ -23,21 +23,19 @@ from nas.network import Runner
 from nas.search_space import SearchSpace
 from nas.supernet.mixture import Mixture, Pick, Weights
 from nas.supernet.partial import Partial
+from nas.supernet.sums import Norms, laid, summed
 from nas.supernet.wide import (
     STATELESS,
     Alone,
     Applied,
     Ended,
     Lane,
-    Norms,
     Part,
     Places,
     Read,
     Wide,
-    laid,
     layers_of,
     signature,
-    summed,
 )
 
 
@@ -47,7 +45,8 @@ class Fusion:
     def __init__(self, graph: Graph, runs: Mapping[str, Runner], groups: Sequence[Group]) -> None:
         self.graph, self.runs, self.groups = graph, runs, groups
         parts = [part for group in groups for part in group.parts]
-        self._norms = [norms for part in parts for norms in part.norms() if norms.tracks]
+        self._norms = [norms for part in parts for norms in part.norms()]
+        self._norms = [norms for norms in self._norms if norms.first.running_mean is not None]
         self._count: Tensor | None = None
 
     @property
@@ -68,7 +67,7 @@ class Fusion:
             for norms in self._norms:
                 norms.tie()
             self._count = laid([n for norms in self._norms for n in norms.norms], "num_batches_tracked")
-        if self._norms[0].first.training:
+        if self._norms[0].moves:
             self._count.add_(1)
 
 

@@ -6,8 +6,8 @@ Each is a callable of the node's inputs and of `weights`: scalars by decision, r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from nas.graph import Hole, Option
 from nas.network import Runner, drop_path, is_identity
 from nas.search_space import Architecture, SearchSpace
+from nas.supernet.norms import still
 
-NORMS = nn.modules.batchnorm._BatchNorm
 Pick = tuple[tuple[Hole, int], ...]  # each hole of the node, and the index of the option in its decision
 
 
@@ -112,28 +112,9 @@ class Recomputed:
             lambda *x: run(self.mixture, x, weights),
             *inputs,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), self._still()),
+            context_fn=lambda: (nullcontext(), still(self.module)),
         )
         return found
-
-    @contextmanager
-    def _still(self) -> Iterator[None]:
-        """Without the running statistics of batch norms."""
-        norms = [m for m in self.module.modules() if isinstance(m, NORMS) and m.track_running_stats]
-        before = [(norm.momentum, _copied(norm.num_batches_tracked)) for norm in norms]
-        for norm in norms:
-            norm.momentum = 0.0
-        try:
-            yield
-        finally:
-            for norm, (momentum, count) in zip(norms, before, strict=True):
-                norm.momentum = momentum
-                if count is not None and norm.num_batches_tracked is not None:
-                    norm.num_batches_tracked.copy_(count)
-
-
-def _copied(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.clone()
 
 
 class Gate:

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.kernels import depthwise, mixing
-from nas.kernels.mixing import Norm, Term
 from nas.network import Runner
 from nas.search_space import Decision
 from nas.supernet.mixture import Pick, Weights, run
+from nas.supernet.sums import Norms, Value, joined
 
 Signature = tuple[object, ...]
 Read = Callable[[Weights], Tensor]
@@ -36,6 +36,11 @@ class Lane(NamedTuple):
     layers: tuple[nn.Module, ...] | None
 
 
+def targets_of(lanes: Sequence[Lane]) -> tuple[int, ...]:
+    """The mixtures into which lanes go."""
+    return tuple(lane.target for lane in lanes)
+
+
 def signature(layer: nn.Module) -> Signature | None:
     """What layers have in common that can be computed together; None if nothing is known of it."""
     if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
@@ -45,7 +50,7 @@ def signature(layer: nn.Module) -> Signature | None:
     if type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
         return (nn.Conv2d, repr(layer))
     if type(layer) is nn.BatchNorm2d:
-        return (nn.BatchNorm2d, layer.num_features, layer.eps, layer.affine, layer.track_running_stats)
+        return (nn.BatchNorm2d, layer.num_features, layer.eps, layer.affine, layer.running_mean is None)
     return None
 
 
@@ -115,167 +120,6 @@ class Places:
         return self._indices
 
 
-class Norms:
-    """Batch norms of one shape as one, over the channels of all.
-
-    Their statistics are parts of one tensor from `tie` on. All norms of a supernet are in one mode: that of
-    the first is read.
-    """
-
-    def __init__(self, norms: Sequence[nn.BatchNorm2d]) -> None:
-        self.norms = norms
-        self.first = norms[0]
-        self.mean: Tensor | None = None  # (lanes, channels), as the variance
-        self.var: Tensor | None = None
-
-    @property
-    def batch(self) -> bool:
-        """Whether the statistics of the batch are used."""
-        return self.first.training or not self.first.track_running_stats
-
-    @property
-    def tracks(self) -> bool:
-        """Whether there are running statistics."""
-        return self.first.track_running_stats
-
-    @property
-    def tied(self) -> bool:
-        """Whether the statistics are parts of one tensor, as far as can be seen."""
-        own = self.first.running_mean
-        return own is None or (self.mean is not None and own.data_ptr() == self.mean.data_ptr())
-
-    def tie(self) -> None:
-        """Lay the statistics side by side."""
-        self.mean = laid(self.norms, "running_mean")
-        self.var = laid(self.norms, "running_var")
-
-    def norm(self) -> Norm:
-        """The norm of this pass, for the kernels."""
-        if not (self.tracks and self.first.training):
-            return Norm(self.first.eps)
-        momentum = self.first.momentum
-        if momentum is None:  # the plain mean over batches
-            momentum = 1.0 / float(self.first.num_batches_tracked)  # type: ignore[arg-type]
-        return Norm(self.first.eps, momentum, self.mean, self.var)
-
-    def affine(self) -> tuple[Tensor | None, Tensor | None]:
-        """Scales and shifts of all, (lanes x channels); none if they have none."""
-        if not self.first.affine:
-            return None, None
-        return joined([norm.weight for norm in self.norms]), joined([norm.bias for norm in self.norms])
-
-    def wide(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(batch, lanes x channels, ...) normalised, times a weight a channel."""
-        scale, shift = self.affine()
-        if weight is not None:
-            scale = weight if scale is None else scale * weight
-            shift = None if shift is None else shift * weight
-        mean, var = (None if each is None else each.flatten() for each in (self.mean, self.var))
-        norm = self.norm()
-        return F.batch_norm(x, mean, var, scale, shift, self.batch, norm.momentum, norm.eps)
-
-    def shared(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """One tensor (batch, channels, ...) that all norms read, as another one; and what each makes of that
-        times its weight: a scale and a shift, (lanes x channels).
-        """
-        scale, shift = self.affine()
-        scale = weight if scale is None else scale * weight
-        shift = None if shift is None else shift * weight
-        if self.batch:
-            norm, own = self.norm(), x.new_zeros(2, x.shape[1])
-            x = F.batch_norm(x, own[0], own[1], None, None, True, 1.0, norm.eps)
-            if norm.mean is not None and norm.var is not None:
-                norm.mean.lerp_(own[0], norm.momentum)
-                norm.var.lerp_(own[1], norm.momentum)
-            return x, scale, shift
-        assert self.mean is not None
-        assert self.var is not None
-        scale = torch.rsqrt(self.var.flatten() + self.first.eps) * scale
-        offset = self.mean.flatten() * scale
-        return x, scale, -offset if shift is None else shift - offset
-
-
-def laid(norms: Sequence[nn.BatchNorm2d], name: str) -> Tensor:
-    """A statistic of all norms in one tensor, of which each has its part."""
-    whole = torch.stack([getattr(norm, name) for norm in norms])
-    for norm, part in zip(norms, whole.unbind(0), strict=True):
-        norm._buffers[name] = part
-    return whole
-
-
-class Value(NamedTuple):
-    """A tensor on its way into the sums: of the channels of all lanes, or shared; perhaps to be normed yet.
-
-    `weight`: (lanes x channels).
-    """
-
-    lanes: Sequence[Lane]
-    x: Tensor
-    weight: Tensor
-    shared: bool
-    norms: Norms | None
-
-    @property
-    def targets(self) -> tuple[int, ...]:
-        return tuple(lane.target for lane in self.lanes)
-
-
-def summed(values: Sequence[Value], targets: int) -> list[Tensor]:
-    """What the mixtures of a group come to: a tensor (batch, channels, height, width) for each target."""
-    fits = all(value.norms is None or value.norms.batch for value in values)
-    whole = _compiled(values, targets) if fits and mixing.usable(values[0].x) else _composed(values, targets)
-    return list(whole.chunk(targets, 1))
-
-
-def _compiled(values: Sequence[Value], targets: int) -> Tensor:
-    terms, bias = [], None
-    for value in values:
-        weight, norm = value.weight, None
-        if value.norms is not None:
-            norm = value.norms.norm()
-            scale, shift = value.norms.affine()
-            if scale is not None and shift is not None:
-                offset = _to_targets(value, shift * weight, targets)
-                weight, bias = scale * weight, offset if bias is None else bias + offset
-        terms.append(Term(value.x, weight, value.targets, value.shared, norm))
-    found = mixing.mixed(terms, targets)
-    return found if bias is None else found + bias[:, None, None]
-
-
-def _composed(values: Sequence[Value], targets: int) -> Tensor:
-    """By PyTorch's own operations; what is wide first, so that sums have the layout of channels-last."""
-    total: Tensor | None = None
-    for value in sorted(values, key=lambda value: value.shared):
-        x, weight, shift, lanes = value.x, value.weight, None, len(value.lanes)
-        if value.shared and value.norms is not None:
-            x, weight, shift = value.norms.shared(x, weight)
-        if value.shared and total is not None and value.targets == tuple(range(targets)):
-            whole = total.unflatten(1, (targets, -1))  # type: ignore[no-untyped-call]
-            total = torch.addcmul(whole, x.unsqueeze(1), weight.view(lanes, -1, 1, 1)).flatten(1, 2)
-            total = total if shift is None else total + shift[:, None, None]
-            continue
-        if not value.shared and value.norms is not None:
-            y = value.norms.wide(x, weight)
-        else:
-            y = (torch.cat([x] * lanes, 1) if value.shared else x) * weight[:, None, None]
-            y = y if shift is None else y + shift[:, None, None]
-        y = _to_targets(value, y, targets, 1)
-        total = y if total is None else total + y
-    assert total is not None
-    return total
-
-
-def _to_targets(value: Value, y: Tensor, targets: int, dim: int = 0) -> Tensor:
-    """The channels of all lanes added up by target: lanes x channels -> targets x channels."""
-    if value.targets == tuple(range(targets)):
-        return y
-    parts = y.unflatten(dim, (len(value.lanes), -1))  # type: ignore[no-untyped-call]
-    size = list(parts.shape)
-    size[dim] = targets
-    index = torch.tensor(value.targets, device=y.device)
-    return y.new_zeros(size).index_add(dim, index, parts).flatten(dim, dim + 1)
-
-
 class Part(Protocol):
     """Some lanes, from a tensor that they share to what is summed up."""
 
@@ -313,11 +157,11 @@ class Ended:
     """Lanes that end with the tensor that they share, or with a norm of it each."""
 
     def __init__(self, lanes: Sequence[Lane], norms: Norms | None, read: Read) -> None:
-        self.lanes, self._norms, self.read = lanes, norms, read
+        self.targets, self._norms, self.read = targets_of(lanes), norms, read
         self.together = len(lanes) if len(lanes) > 1 else 0
 
     def __call__(self, x: Tensor, weights: Weights) -> Iterator[Value]:
-        yield Value(self.lanes, x, self.read(weights), True, self._norms)
+        yield Value(self.targets, x, self.read(weights), True, self._norms)
 
     def norms(self) -> Iterator[Norms]:
         if self._norms is not None:
@@ -328,7 +172,7 @@ class Wide:
     """Lanes of equal layers from a convolution on: each layer of all lanes is one operation."""
 
     def __init__(self, lanes: Sequence[Lane], layers: Sequence[Sequence[nn.Module]], read: Read) -> None:
-        self.lanes, self.read = lanes, read
+        self.targets, self.read = targets_of(lanes), read
         self.together = len(lanes) if len(lanes) > 1 else 0
         self.layers = [
             Norms(layer) if isinstance(layer[0], nn.BatchNorm2d) else layer  # type: ignore[arg-type]
@@ -350,7 +194,7 @@ class Wide:
                 x = convolved(x, layer, shared=i == 0)  # type: ignore[arg-type]
             else:
                 x = layer[0](x)
-        yield Value(self.lanes, x, self.read(weights), False, last if isinstance(last, Norms) else None)
+        yield Value(self.targets, x, self.read(weights), False, last if isinstance(last, Norms) else None)
 
     def _rectified(self, i: int, x: Tensor) -> bool:
         """Whether the norm at a place and the layer behind it are one kernel's."""
@@ -369,10 +213,10 @@ class Alone:
     together = 0
 
     def __init__(self, lane: Lane, read: Read) -> None:
-        self.lanes, self.read = [lane], read
+        self.operation, self.targets, self.read = lane.run, (lane.target,), read
 
     def __call__(self, x: Tensor, weights: Weights) -> Iterator[Value]:
-        yield Value(self.lanes, run(self.lanes[0].run, (x,), weights), self.read(weights), False, None)
+        yield Value(self.targets, run(self.operation, (x,), weights), self.read(weights), False, None)
 
     def norms(self) -> Iterator[Norms]:
         return iter(())
@@ -402,7 +246,3 @@ def _depthwise(layer: nn.Conv2d, lanes: int, shared: bool) -> depthwise.Form | N
         return None
     padding = int(layer.padding[0])
     return depthwise.Form(lanes, channels, shared, kernel, layer.stride[0], padding, layer.dilation[0])
-
-
-def joined(tensors: Sequence[Tensor]) -> Tensor:
-    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
