@@ -105,7 +105,7 @@ class _Mixed(torch.autograd.Function):
         form, targets, needed = ctx.form, ctx.targets, ctx.needs_input_grad[2:]
         tensors, kept = ctx.saved_tensors[: len(needed)], ctx.saved_tensors[len(needed) :]
         if torch.is_grad_enabled():  # a second derivative is wanted
-            found = _differentiable(lambda: _plain(form, targets, tensors), tensors, needed, g)
+            found = _differentiable(lambda *own: _plain(form, targets, own), tensors, needed, g)
         else:
             found = [torch.empty_like(t) if need else None for t, need in zip(tensors, needed, strict=True)]
             g = g.contiguous(memory_format=LAST)
@@ -127,7 +127,7 @@ class _Rectified(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None]:
         x, kept = ctx.saved_tensors
         if torch.is_grad_enabled():
-            (found,) = _differentiable(lambda: F.relu(_normed(x, ctx.norm)), (x,), (True,), g)
+            (found,) = _differentiable(lambda own: F.relu(_normed(own, ctx.norm)), (x,), (True,), g)
             return found, None
         dx, form = torch.empty_like(x), [((0,), False, ctx.norm)]
         g = g.contiguous(memory_format=LAST)
@@ -176,12 +176,11 @@ def _address(tensor: Tensor | None) -> int | None:
 
 
 def _differentiable(
-    again: Callable[[], Tensor], tensors: Sequence[Tensor], needed: Sequence[bool], g: Tensor
+    again: Callable[..., Tensor], tensors: Sequence[Tensor], needed: Sequence[bool], g: Tensor
 ) -> list[Tensor | None]:
     """The gradients by PyTorch's own operations, computed again, so that they have gradients themselves."""
-    wanted = [tensor for tensor, need in zip(tensors, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(again(), wanted, g, create_graph=True))
-    return [next(found) if need else None for need in needed]
+    _, gradients = torch.func.vjp(again, *tensors)
+    return [found if need else None for found, need in zip(gradients(g), needed, strict=True)]
 
 
 def _plain(form: Form, targets: int, tensors: Sequence[Tensor]) -> Tensor:
