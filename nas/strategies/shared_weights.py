@@ -183,7 +183,7 @@ class SharedWeights(OneShot):
         if self.clip:
             norm = torch.linalg.vector_norm(torch.cat([gradient.flatten() for gradient in gradients]))
             # The optimizer divides by it, as for gradients of a scaled loss: one pass less over them.
-            self.weight_optimizer.grad_scale = (norm / self.clip).clamp(min=1.0)  # type: ignore[attr-defined]
+            self.weight_optimizer.grad_scale = (norm / self.clip).clamp(min=1.0).float()  # type: ignore[attr-defined]
         self.weight_optimizer.step()
 
     # --- checking -------------------------------------------------------------------------------------------
