@@ -116,6 +116,7 @@ def test_a_cluster_gives_what_one_process_gives(alone: Path, workers: int) -> No
     assert told[-1]["done"] == 10
 
 
+@pytest.mark.slow
 def test_head_and_driver_killed(alone: Path) -> None:
     """All of it at once, and `nas resume` begins a new cluster: the same ledger in the end."""
     with running(*own(alone, "--workers", 2, "--run", "killed"), folder=alone) as process:
@@ -126,6 +127,7 @@ def test_head_and_driver_killed(alone: Path) -> None:
     assert ledger(alone / "killed") == ledger(alone / "alone")
 
 
+@pytest.mark.slow
 def test_interrupted_gently_and_at_once(alone: Path) -> None:
     """The first Ctrl-C lets what runs end and keeps it; the second stops at once. Nothing changes."""
     with running(*own(alone, "--workers", 2, "--run", "gentle"), folder=alone) as process:

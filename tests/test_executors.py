@@ -78,10 +78,16 @@ def result(number: int, seed: int = 0) -> dict[str, float]:
     return {"valid_accuracy": number / 2, "seed": derive(seed, "trial", number)}
 
 
+# What pools have in common, in CI with processes alone; on a cluster all of it is slow.
+in_common = pytest.mark.parametrize(
+    "make", ["local", pytest.param("ray", marks=pytest.mark.slow)], indirect=True
+)
+
+
 # --- results ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_results_follow_from_seed_and_number_alone(make: Made, tmp_path: Path, workers: int) -> None:
     for seed in (0, 7):
         folder = tmp_path / str(seed)
@@ -91,7 +97,7 @@ def test_results_follow_from_seed_and_number_alone(make: Made, tmp_path: Path, w
         assert len(list(folder.iterdir())) == 20
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_failures_are_results(make: Made, tmp_path: Path, workers: int) -> None:
     """Whatever the evaluation does within its process: the others have results, and it has one attempt."""
     faults = dict(enumerate(("raise", "memory", "diverge", "nonsense", "unsendable", "leave")))
@@ -137,6 +143,7 @@ def test_a_slow_worker_holds_nobody_up(make: Made, tmp_path: Path) -> None:
     assert executor.facts()["done"] == 10
 
 
+@in_common
 def test_a_copy_that_fails_does_not_count(make: Made, tmp_path: Path) -> None:
     """A late trial that an idle worker begins too, and fails at: the first worker's result is the trial's."""
     executor = make(Faulty(tmp_path, {9: "slow-then-raise"}), workers=2)
@@ -144,6 +151,7 @@ def test_a_copy_that_fails_does_not_count(make: Made, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("9-*"))) == 2
 
 
+@in_common
 def test_what_must_not_be_done_twice_is_not(make: Made, tmp_path: Path) -> None:
     executor = make(Faulty(tmp_path, {9: "slow-then-raise"}), workers=2)
     executor.copies = False
@@ -151,6 +159,7 @@ def test_what_must_not_be_done_twice_is_not(make: Made, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("9-*"))) == 1
 
 
+@in_common
 def test_halted_what_is_lost_is_no_failure(make: Made, tmp_path: Path) -> None:
     """It begins again when the search goes on."""
     executor = make(Faulty(tmp_path, {1: "kill"}), workers=2, **QUICK)
@@ -161,6 +170,7 @@ def test_halted_what_is_lost_is_no_failure(make: Made, tmp_path: Path) -> None:
     assert executor.facts()["failed"] == 0
 
 
+@in_common
 def test_halted_what_runs_ends_and_what_waits_is_forgotten(make: Made, tmp_path: Path) -> None:
     executor = make(Faulty(tmp_path, seconds=0.5), workers=2)
     for trial in trials(10):

@@ -29,6 +29,7 @@ from nas.strategies import STRATEGIES, OneShot, Task
 pytestmark = pytest.mark.xdist_group("group")  # a fixture for all
 RANDOM = {"p_darts": {"dropout": (0.0, 0.0, 0.0)}}  # what is drawn an image is not for a part
 CASES: list[tuple[str, dict[str, Any]]] = [(name, RANDOM.get(name, {})) for name in ONE_SHOT if name != "ofa"]
+DERIVED = ("derived_accuracy", "gap", "weighted_operations", "skip_connections", "collapsed")
 CASES += [("darts", {"order": 2}), ("darts", {"order": 2, "unrolled": "exact"})]
 CHAOTIC = ("fairnas",)  # a path of `none` alone: batch norms of zero variance enlarge rounding 300 times
 
@@ -85,6 +86,8 @@ def test_two_processes_compute_what_one_computes(by_two: Path, place: int) -> No
     one, two = searched(name, arguments), torch.load(by_two / f"{place}.pt")
     bound = 2e-2 if name in CHAOTIC or "order" in arguments else 2e-3  # a difference enlarges rounding, too
     for a, b in zip(one["metrics"], two["metrics"], strict=True):
+        for name in DERIVED:  # of the network derived from the alphas, which may jump
+            a.pop(name, None), b.pop(name, None)
         assert a == pytest.approx(b, rel=bound, abs=bound)
     for key in ("weights", "alphas"):
         assert one[key].keys() == two[key].keys()

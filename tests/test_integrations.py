@@ -282,6 +282,7 @@ def blocked(folder: Path) -> bool:
     return running and len((folder / "evaluated").read_text().split()) > BLOCKED
 
 
+@pytest.mark.slow
 def test_killed_the_driver_goes_on_with_restore(tmp_path: Path, begin: Begin) -> None:
     """After kill -9 nothing that ended is evaluated again, and what is proposed is as if never killed.
 

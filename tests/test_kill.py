@@ -168,7 +168,7 @@ def kill_and_compare(kind: str, undisturbed: Path, took: float, run: Path, *, ki
 @pytest.mark.parametrize(
     ("target", "moment"),
     [
-        ("checkpoint.pt", "replace"),
+        pytest.param("checkpoint.pt", "replace", marks=pytest.mark.slow),
         pytest.param("best.yaml", "replace", marks=pytest.mark.slow),
         pytest.param("config.yaml", "replace", marks=pytest.mark.slow),
         ("events.jsonl", "line"),
