@@ -313,11 +313,13 @@ class Linter:
         each = triple - double
         weights = params * 4 * 4  # float32 weights, gradients, momentum and the copy of a second-order step
         total = (double + (BATCH - 2) * each + weights) / MIB
+        fusion = supernet.fusion()
         yield Finding(
             "fact",
             "supernet",
             f"{params:,} parameters; about {total:,.0f} MiB for a training step with batch {BATCH} "
-            f"({each / MIB:,.2f} MiB an image)",
+            f"({each / MIB:,.2f} MiB an image); {fusion.fused} of {fusion.operations} operations in mixtures "
+            "are fused with others",
         )
 
 

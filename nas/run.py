@@ -335,6 +335,8 @@ def environment(**facts: Any) -> dict[str, Any]:
 
     import torch
 
+    from nas.kernels import build
+
     versions = {"python": platform.python_version()}
     for name in ("torch", "numpy", "nas-framework", "networkx", "scikit-learn"):
         try:
@@ -349,6 +351,7 @@ def environment(**facts: Any) -> dict[str, Any]:
     return {
         "versions": versions,
         "commit": commit.stdout.strip() or None,
+        "kernels": [name for name in build.LIBRARIES if build.compiled(name)],
         "hardware": {
             "machine": platform.machine(),
             "system": platform.platform(),

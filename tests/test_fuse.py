@@ -76,7 +76,6 @@ def test_fused_equals_plain(name: str, training: bool) -> None:
             close(one, other, what)
     same_state(plain, fused)
     fusion = fused.fusion()
-    print(f"{name}: {fusion.fused} of {fusion.operations} operations fused")
     if name in MOST:
         assert fusion.fused > 0.8 * fusion.operations
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 TYPES = {torch.float32: "float32", torch.float64: "float64"}
+LIBRARIES = ("depthwise", "mixing")
 FOLDER = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC")
 LIMIT = 120  # seconds to build in

@@ -179,7 +179,7 @@ def _differentiable(
     again: Callable[..., Tensor], tensors: Sequence[Tensor], needed: Sequence[bool], g: Tensor
 ) -> list[Tensor | None]:
     """The gradients by PyTorch's own operations, computed again, so that they have gradients themselves."""
-    _, gradients = torch.func.vjp(again, *tensors)
+    gradients = torch.func.vjp(again, *tensors)[1]
     return [found if need else None for found, need in zip(gradients(g), needed, strict=True)]
 
 

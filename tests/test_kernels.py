@@ -1,0 +1,126 @@
+"""Laws of compiled kernels: they compute what PyTorch's operations do, derivatives of any order included."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nas.kernels import build, depthwise, mixing
+from nas.kernels.depthwise import Form
+from nas.kernels.mixing import Norm, Term
+
+FORMS = [
+    Form(lanes, channels, shared, kernel, stride, dilation * (kernel // 2), dilation)
+    for lanes, channels in ((1, 16), (3, 16), (2, 5), (2, 32))
+    for shared in (False, True)
+    for kernel, stride, dilation in ((3, 1, 1), (5, 1, 2), (3, 2, 1), (5, 2, 2), (7, 1, 1))
+]
+pytestmark = pytest.mark.skipif(build.compiled("mixing") is None, reason="there is no compiler here")
+
+
+def images(channels: int, size: int = 9) -> Tensor:
+    made = torch.randn(3, channels, size, size - 1, dtype=torch.float64)
+    return made.to(memory_format=torch.channels_last).requires_grad_()
+
+
+def same_derivatives(ours: Tensor, theirs: Tensor, of: list[Tensor]) -> None:
+    """Values, first derivatives, and the derivatives of a random direction of these."""
+    torch.testing.assert_close(ours, theirs)
+    along = torch.randn_like(theirs)
+    firsts = [torch.autograd.grad(each, of, along, create_graph=True) for each in (ours, theirs)]
+    torch.testing.assert_close(*firsts)
+    turned = [torch.randn_like(tensor) for tensor in of]
+    seconds = [
+        torch.autograd.grad(sum((a * b).sum() for a, b in zip(first, turned, strict=True)), of)
+        for first in firsts
+    ]
+    torch.testing.assert_close(*seconds)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_depthwise_convolutions(form: Form) -> None:
+    wide = form.lanes * form.channels
+    x = images(form.channels if form.shared else wide)
+    weight = torch.randn(wide, 1, form.kernel, form.kernel, dtype=torch.float64, requires_grad=True)
+    each = torch.cat([x] * form.lanes, 1) if form.shared else x
+    theirs = F.conv2d(each, weight, None, form.stride, form.padding, form.dilation, wide)
+    same_derivatives(depthwise.convolved(x, weight, form), theirs, [x, weight])
+
+
+def test_sums_of_normalised_values() -> None:
+    """Wide and shared, normalised or not, several lanes of a term for one target."""
+    channels, targets = 6, 3
+    values = [images(4 * channels), images(channels), images(channels), images(channels)]
+    lanes = [(0, 1, 2, 0), (2, 1), (0, 1, 2), (1,)]
+    norms = [Norm(1e-5), Norm(1e-3), None, None]
+    shared = [False, True, True, False]
+    weights = [torch.rand(len(each) * channels, dtype=torch.float64, requires_grad=True) for each in lanes]
+    terms = [Term(*each) for each in zip(values, weights, lanes, shared, norms, strict=True)]
+    total = [torch.zeros_like(values[1]) for _ in range(targets)]
+    for x, weight, to, norm, one in zip(values, weights, lanes, norms, shared, strict=True):
+        y = x if norm is None else F.batch_norm(x, None, None, None, None, True, 0.0, norm.eps)
+        for lane, target in enumerate(to):
+            part = y if one else y[:, lane * channels : (lane + 1) * channels]
+            total[target] = total[target] + part * weight.view(len(to), channels, 1, 1)[lane]
+    same_derivatives(mixing.mixed(terms, targets), torch.cat(total, 1), [*values, *weights])
+
+
+@pytest.mark.parametrize("momentum", [0.1, 1.0])
+def test_statistics_move_as_a_norms(momentum: float) -> None:
+    x, norm = images(8), torch.nn.BatchNorm2d(8, affine=False, momentum=momentum).double()
+    mean, var = (torch.zeros(1, 8).double(), torch.ones(1, 8).double())
+    ours = mixing.rectified(x, Norm(norm.eps, momentum, mean, var))
+    same_derivatives(ours, F.relu(norm(x)), [x])
+    torch.testing.assert_close(mean[0], norm.running_mean)
+    torch.testing.assert_close(var[0], norm.running_var)
+
+
+def test_values_far_from_zero_keep_their_digits() -> None:
+    """A mean 10,000 times the deviation, in float32: squares of the values themselves would lose it."""
+    x = (images(4).detach() + 1e4).float().contiguous(memory_format=torch.channels_last)
+    norm, zero = Norm(1e-5), torch.ones(4)
+    ours = mixing.mixed([Term(x, zero, (0,), True, norm)], 1)
+    exact = F.batch_norm(x.double(), None, None, None, None, True, 0.0, norm.eps)
+    torch.testing.assert_close(ours.double(), exact, atol=5e-3, rtol=0)
+
+
+def test_threads_do_not_change_bits() -> None:
+    form = Form(3, 16, True, 5, 1, 4, 2)
+    x, before = images(16, 33), torch.get_num_threads()
+    weight = torch.randn(48, 1, 5, 5, dtype=torch.float64, requires_grad=True)
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            y = depthwise.convolved(x, weight, form)
+            z = mixing.mixed([Term(y, torch.ones(48).double(), (0, 1, 2), False, Norm(1e-5))], 3)
+            found.append([z, *torch.autograd.grad(z.square().sum(), [x, weight])])
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            assert torch.equal(one, two)
+
+
+def test_what_is_no_number_stays_so() -> None:
+    x = images(4).detach()
+    x[0, 1, 2, 3] = torch.nan
+    assert mixing.rectified(x, Norm(1e-5))[:, 1].isnan().all()
+    assert not mixing.rectified(x, Norm(1e-5))[:, 0].isnan().any()
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"), [("NAS_KERNELS", "off"), ("CXX", "no-such-compiler"), ("CXX", "false")]
+)
+def test_without_a_compiler_there_are_none(name: str, setting: str, tmp_path: Path) -> None:
+    """And nobody is troubled with it."""
+    code = "from nas.kernels import build; print(build.compiled('mixing'))"
+    environment = {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(tmp_path), name: setting}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("None\n", "", 0)
