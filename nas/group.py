@@ -121,6 +121,8 @@ class _WholeBatch(TorchFunctionMode):
     that of their means (Chan, Golub, LeVeque 1979).
     """
 
+    of_a_group = True  # norms that are no call of `batch_norm` must not be used
+
     def __init__(self, group: Ranks) -> None:
         super().__init__()
         self.group = group

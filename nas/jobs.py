@@ -65,8 +65,8 @@ def bound(given: Mapping[str, Any] | None, threads: int | None = None) -> dict[s
 
 def apart(section: Mapping[str, Any]) -> bool:
     """Whether an executor works elsewhere than in this process."""
-    here = section.get("name", "local") == "local" and section.get("workers", 1) == 1
-    return not here or section.get("timeout") is not None
+    local = section.get("name", "local") == "local" and section.get("workers", 1) == 1
+    return not local or section.get("timeout") is not None
 
 
 def carried_out(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from random import Random
 
@@ -9,8 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.search_space import SPACES, SearchSpace, space
+from nas.graph import Hole
+from nas.search_space import SPACES, Decision, SearchSpace, space
 from nas.supernet import Supernet
+from nas.supernet.fuse import Group
+from nas.supernet.mixture import Mixture, Weights
+from nas.supernet.norms import still
+from nas.supernet.wide import Places
 
 MIXED = [name for name in SPACES if space(name, **SPACES.facts(name)["small"]).finish is None]
 MOST = {"darts", "nasbench201", "nasnet", "amoebanet", "pnas"}  # nearly all of their operations are known
@@ -165,3 +172,74 @@ def test_second_derivatives_are_the_same(name: str) -> None:
         assert (one is None) == (other is None), what
         if one is not None and other is not None:
             close(one, other, what, 1e-7)
+
+
+class Pool(nn.AvgPool2d):
+    """A class of one's own."""
+
+
+def mixture_of(*options: nn.Module) -> tuple[Group, Mixture]:
+    """A mixture of these options, as it is and in a group."""
+    decision = Decision("op", tuple(map(str, range(len(options)))))
+    entries = [(((Hole("op"), i),), option) for i, option in enumerate(options)]
+    mixture = Mixture(entries)
+    return Group([mixture], 4, Places([decision]), lambda pick: True), mixture
+
+
+MADE = {
+    "pools that differ": lambda: (nn.AvgPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1, count_include_pad=False)),
+    "in place": lambda: (
+        nn.Tanh(), nn.Sequential(nn.Tanh(), nn.ReLU(inplace=True)), nn.Sequential(nn.Tanh(), nn.Sigmoid()),
+    ),
+    "of one's own": lambda: (Pool(3, 1, 1), nn.MaxPool2d(3, 1, 1)),
+    "one pixel": lambda: (nn.AdaptiveAvgPool2d(1), nn.Identity()),
+    "features": lambda: (nn.Flatten(), nn.Sequential(nn.Identity(), nn.Flatten())),
+    "norms": lambda: (nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)), nn.Conv2d(4, 4, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_operations_of_users_are_fused_or_left_alone(name: str) -> None:
+    torch.manual_seed(0)
+    group, mixture = mixture_of(*(each.double() for each in MADE[name]()))
+    options = len(mixture.entries)
+    x, table = torch.randn(2, 4, 6, 6, dtype=torch.float64), torch.rand(1, options, dtype=torch.float64)
+    plain = mixture(x, weights=Weights({"op": table}))
+    (fused,) = group(x, weights=Weights({"op": table}))
+    close(plain, fused, name)
+
+
+def test_sizes_that_differ_are_told() -> None:
+    group, mixture = mixture_of(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3))
+    for run in (group, mixture):
+        with pytest.raises(RuntimeError, match="size of tensor"):
+            run(torch.randn(2, 4, 8, 8), weights=Weights({"op": torch.rand(1, 2)}))
+
+
+def test_a_hook_is_called() -> None:
+    layer = nn.Conv2d(4, 4, 1)
+    called = []
+    layer.register_forward_hook(lambda *arguments: called.append(1))
+    group, _ = mixture_of(nn.Sequential(nn.ReLU(), layer), nn.ReLU())
+    group(torch.randn(2, 4, 8, 8), weights=Weights({"op": torch.rand(1, 2)}))
+    assert called
+
+
+@pytest.mark.parametrize("name", ["darts", "nasbench201"])
+def test_looking_moves_no_statistics(name: str) -> None:
+    """Neither does the first look, which lays them side by side."""
+    made, plain, fused = pair(name)
+    for each in (plain, fused):
+        with still(each.train()):
+            each(images(), tables_of(made))
+    before = pair(name)[1]
+    same_state(before, plain, 0.0)
+    same_state(before, fused, 0.0)
+
+
+def test_a_supernet_that_has_run_can_be_pickled() -> None:
+    made, _, fused = pair("nasbench201")
+    tables, x = tables_of(made), images()
+    expected = fused.eval()(x, tables)
+    close(expected, pickle.loads(pickle.dumps(fused))(x, tables), "pickled")
+    close(expected, copy.deepcopy(fused)(x, tables), "copied")

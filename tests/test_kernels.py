@@ -84,6 +84,7 @@ def test_statistics_move_as_a_norms(momentum: float) -> None:
 def test_values_far_from_zero_keep_their_digits() -> None:
     """A mean 10,000 times the deviation, in float32: squares of the values themselves would lose it."""
     x = (images(4).detach() + 1e4).float().contiguous(memory_format=torch.channels_last)
+    x[0, :, 0, 0] = 0.0
     norm, zero = Norm(1e-5), torch.ones(4)
     ours = mixing.mixed([Term(x, zero, (0,), True, norm)], 1)
     exact = F.batch_norm(x.double(), None, None, None, None, True, 0.0, norm.eps)
@@ -109,10 +110,13 @@ def test_threads_do_not_change_bits() -> None:
 
 
 def test_what_is_no_number_stays_so() -> None:
-    x = images(4).detach()
-    x[0, 1, 2, 3] = torch.nan
-    assert mixing.rectified(x, Norm(1e-5))[:, 1].isnan().all()
-    assert not mixing.rectified(x, Norm(1e-5))[:, 0].isnan().any()
+    for value in (torch.nan, torch.inf):
+        x, mean, var = images(4).detach(), torch.zeros(1, 4).double(), torch.ones(1, 4).double()
+        x[0, 1, 2, 3] = value
+        y = mixing.rectified(x, Norm(1e-5, 0.1, mean, var))
+        assert y[:, 1].isnan().all()
+        assert not y[:, 0].isnan().any()
+        assert var.isnan().tolist() == [[False, True, False, False]]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -35,19 +37,34 @@ def compiled(name: str) -> ctypes.CDLL | None:
     source = FOLDER / f"{name}.cpp"
     facts = [source.read_bytes(), " ".join(FLAGS).encode(), os.fsencode(compiler), _processor().encode()]
     key = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
-    library = _cache() / f"{name}-{key}.so"
     try:
+        library = _cache() / f"{name}-{key}.so"
         if not library.exists():
             _build(compiler, source, library)
         return ctypes.CDLL(str(library))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: no home
         logging.getLogger("nas").info("no compiled %s (%s): PyTorch's own is used", name, error)
         return None
 
 
 def usable(name: str, x: torch.Tensor) -> bool:
-    """Whether the library `name` can be had, and computes with such tensors."""
-    return x.device.type == "cpu" and x.dtype in TYPES and compiled(name) is not None
+    """Whether the library `name` can be had, and computes with such images (batch, channels, h, w)."""
+    fits = x.device.type == "cpu" and x.dtype in TYPES and x.dim() == 4 and x.numel() > 0
+    return fits and _off == 0 and compiled(name) is not None
+
+
+_off = 0
+
+
+@contextmanager
+def off() -> Iterator[None]:
+    """Within it no kernel is used."""
+    global _off
+    _off += 1
+    try:
+        yield
+    finally:
+        _off -= 1
 
 
 def _build(compiler: str, source: Path, library: Path) -> None:

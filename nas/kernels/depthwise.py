@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from nas.kernels import build
 from nas.kernels.build import TYPES, compiled
-from nas.kernels.build import usable as usable_here
 
 LAST = torch.channels_last
 
@@ -42,7 +42,7 @@ class _Shape(ctypes.Structure):
 
 def usable(x: Tensor) -> bool:
     """Whether `convolved` computes with such tensors here."""
-    return usable_here("depthwise", x)
+    return build.usable("depthwise", x)
 
 
 def convolved(x: Tensor, weight: Tensor, form: Form) -> Tensor:

@@ -53,22 +53,24 @@ std::vector<double> summed(int64_t pixels, int64_t size, int threads, F of) {
 // Mean and 1 / standard deviation of each channel; moves the running statistics of all lanes.
 template <typename T>
 void normalise(const Term<T>& t, int64_t pixels, int64_t channels, int64_t width, int threads) {
-    const T* shift = t.value;  // of the first pixel: squares of what is left do not cancel
-    const auto sums = summed<T>(pixels, 2 * width, threads, [&](int64_t p, int64_t end, T* to) {
+    const auto sums = summed<T>(pixels, width, threads, [&](int64_t p, int64_t end, T* to) {
+        for (; p < end; ++p)
+            for (int64_t c = 0; c < width; ++c) to[c] += t.value[p * width + c];
+    });
+    for (int64_t c = 0; c < width; ++c) t.mean[c] = T(sums[c] / pixels);
+    const auto squares = summed<T>(pixels, width, threads, [&](int64_t p, int64_t end, T* to) {
         for (; p < end; ++p) {
             const T* x = t.value + p * width;
-            for (int64_t c = 0; c < width; ++c) to[c] += x[c] - shift[c];
-            for (int64_t c = 0; c < width; ++c) to[width + c] += (x[c] - shift[c]) * (x[c] - shift[c]);
+            for (int64_t c = 0; c < width; ++c) to[c] += (x[c] - t.mean[c]) * (x[c] - t.mean[c]);
         }
     });
     for (int64_t c = 0; c < width; ++c) {
-        const double off = sums[c] / pixels, var = std::max(0.0, sums[width + c] / pixels - off * off);
-        t.mean[c] = T(shift[c] + off);
+        const double mean = sums[c] / pixels, var = squares[c] / pixels;
         t.deviation[c] = T(1.0 / std::sqrt(var + t.eps));
         if (!t.running_mean) continue;
         const double unbiased = pixels > 1 ? var * pixels / (pixels - 1) : var;
         for (int64_t at = c; at < t.lanes * channels; at += width) {
-            t.running_mean[at] += T(t.momentum * (shift[c] + off - t.running_mean[at]));
+            t.running_mean[at] += T(t.momentum * (mean - t.running_mean[at]));
             t.running_var[at] += T(t.momentum * (unbiased - t.running_var[at]));
         }
     }

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import _get_current_function_mode_stack as _modes
 
+from nas.kernels import build
 from nas.kernels.build import TYPES, compiled
-from nas.kernels.build import usable as usable_here
 
 LAST = torch.channels_last
 
@@ -65,8 +66,9 @@ class _CSum(ctypes.Structure):
 
 
 def usable(x: Tensor) -> bool:
-    """Whether the kernels compute with such tensors here, and nobody watches the norms (`nas.group`)."""
-    return not torch._C._len_torch_function_stack() and usable_here("mixing", x)
+    """Whether the kernels compute with such images here: more than one pixel, and a process alone."""
+    watched = any(getattr(mode, "of_a_group", False) for mode in _modes())  # type: ignore[no-untyped-call]
+    return not watched and build.usable("mixing", x) and x.numel() > x.shape[1]
 
 
 def mixed(terms: Sequence[Term], targets: int) -> Tensor:

@@ -180,7 +180,7 @@ class SharedWeights(OneShot):
         for weight in trained:  # a fused step wants a momentum of all or of none
             if self.momentum and not self.weight_optimizer.state[weight]:
                 self.weight_optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
-        if self.clip:
+        if self.clip and gradients:
             norm = torch.linalg.vector_norm(torch.cat([gradient.flatten() for gradient in gradients]))
             # The optimizer divides by it, as for gradients of a scaled loss: one pass less over them.
             self.weight_optimizer.grad_scale = (norm / self.clip).clamp(min=1.0).float()  # type: ignore[attr-defined]
@@ -239,3 +239,5 @@ class SharedWeights(OneShot):
     def load(self, state: dict[str, Any]) -> None:
         self.supernet.load_state_dict(state["supernet"])
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        for group in self.weight_optimizer.param_groups:  # of a run of an earlier version, too
+            group.update(fused=True, foreach=None)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from nas.graph import Graph, Node
 from nas.network import Runner
 from nas.search_space import SearchSpace
-from nas.supernet.mixture import Mixture, Pick, Weights
+from nas.supernet.mixture import Mixture, Pick, Weights, run
 from nas.supernet.partial import Partial
 from nas.supernet.sums import Norms, laid, summed
 from nas.supernet.wide import (
@@ -165,8 +165,7 @@ class Group:
     ) -> None:
         first = mixtures[0]
         channels = width // first.share if isinstance(first, Partial) else width
-        self.mixtures = mixtures
-        self._reader: Callable[[Sequence[Lane]], Read] = lambda lanes: places.reader(lanes, channels)
+        self.mixtures, self._places, self._channels = mixtures, places, channels
         self.lanes: list[Lane] = []
         for target, each in enumerate(mixtures):
             mixture = each.mixture if isinstance(each, Partial) else each
@@ -183,6 +182,8 @@ class Group:
 
     def __call__(self, x: Tensor, *, weights: Weights) -> list[Tensor]:
         """The mixtures of x (batch, channels, height, width)."""
+        if x.dim() != 4:  # tokens or features, whose channels are elsewhere
+            return [run(each, (x,), weights) for each in self.mixtures]
         first = self.mixtures[0]
         read = first.part(x) if isinstance(first, Partial) else x
         values = [value for part in self.parts for value in part(read, weights)]
@@ -190,6 +191,9 @@ class Group:
             each.beside(mixed, x, weights) if isinstance(each, Partial) else mixed
             for each, mixed in zip(self.mixtures, summed(values, len(self.mixtures)), strict=True)
         ]
+
+    def _reader(self, lanes: Sequence[Lane]) -> Read:
+        return self._places.reader(lanes, self._channels)
 
     def _parts(self, lanes: Sequence[Lane], depth: int) -> Iterator[Part]:
         """What takes lanes that agree in their first layers from there to the end."""

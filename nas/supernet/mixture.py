@@ -6,8 +6,8 @@ Each is a callable of the node's inputs and of `weights`: scalars by decision, r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from nas.graph import Hole, Option
 from nas.network import Runner, drop_path, is_identity
 from nas.search_space import Architecture, SearchSpace
-from nas.supernet.norms import still
+from nas.supernet.norms import norms
 
 Pick = tuple[tuple[Hole, int], ...]  # each hole of the node, and the index of the option in its decision
 
@@ -112,9 +112,26 @@ class Recomputed:
             lambda *x: run(self.mixture, x, weights),
             *inputs,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), still(self.module)),
+            context_fn=lambda: (nullcontext(), self._still()),
         )
         return found
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        """Without moving running statistics, but with all tensors that the first pass kept, these too."""
+        own = [norm for norm in norms(self.module) if norm.track_running_stats]
+        momenta = [norm.momentum for norm in own]
+        counts = [norm.num_batches_tracked.clone() for norm in own if norm.num_batches_tracked is not None]
+        for norm in own:
+            norm.momentum = 0.0
+        try:
+            yield
+        finally:
+            for norm, momentum in zip(own, momenta, strict=True):
+                norm.momentum = momentum
+            counted = (norm.num_batches_tracked for norm in own if norm.num_batches_tracked is not None)
+            for count, before in zip(counted, counts, strict=True):
+                count.copy_(before)
 
 
 class Gate:

@@ -29,18 +29,13 @@ def norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 def still(network: nn.Module) -> Iterator[None]:
     """Within it no running statistics move, whatever is computed."""
     own = [module for module in norms(network) if module.track_running_stats]
-    momenta = [module.momentum for module in own]
-    counts = [module.num_batches_tracked for module in own if module.num_batches_tracked is not None]
-    before = [count.clone() for count in counts]
     for module in own:
-        module.momentum = 0.0
+        module.track_running_stats = False  # in training it normalises by its batch all the same
     try:
         yield
     finally:
-        for module, momentum in zip(own, momenta, strict=True):
-            module.momentum = momentum
-        for count, was in zip(counts, before, strict=True):
-            count.copy_(was)
+        for module in own:
+            module.track_running_stats = True
 
 
 @contextmanager

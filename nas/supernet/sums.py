@@ -118,9 +118,31 @@ class Value(NamedTuple):
 def summed(values: Sequence[Value], targets: int) -> list[Tensor]:
     """What the mixtures of a group come to: a tensor (batch, channels, height, width) for each target."""
     values = [value._replace(weight=value.weight.to(value.x.dtype)) for value in values]
-    fits = all(value.norms is None or value.norms.batch for value in values)
-    whole = _compiled(values, targets) if fits and mixing.usable(values[0].x) else _composed(values, targets)
+    if any(value.x.dim() != 4 for value in values):
+        return _alone(values, targets)
+    whole = _compiled(values, targets) if _fits(values) else _composed(values, targets)
     return list(whole.chunk(targets, 1))
+
+
+def _alone(values: Sequence[Value], targets: int) -> list[Tensor]:
+    """Of what has no height and width, and so comes of operations of which nothing is known."""
+    found: dict[int, Tensor] = {}
+    for value in values:
+        (target,), y = value.targets, value.x * value.weight[0]
+        found[target] = found[target] + y if target in found else y
+    return [found[target] for target in range(targets)]
+
+
+def _fits(values: Sequence[Value]) -> bool:
+    """Whether the kernel computes with these values: of one size and type, a weight for each channel."""
+    first = values[0].x
+    return mixing.usable(first) and all(
+        (value.x.dtype, value.x.device) == (first.dtype, first.device)
+        and (value.x.shape[0], *value.x.shape[2:]) == (first.shape[0], *first.shape[2:])
+        and value.x.shape[1] * (len(value.targets) if value.shared else 1) == value.weight.numel()
+        and (value.norms is None or value.norms.batch)
+        for value in values
+    )
 
 
 def _compiled(values: Sequence[Value], targets: int) -> Tensor:

@@ -59,8 +59,8 @@ class Supernet(OpenNetwork):
         self.recompute, self.fuse = recompute, fuse
         self._programs: OrderedDict[object, Program] = OrderedDict()
         self._warned = False
-        self._last: object = None  # the active options of the last mixed call
-        self._fusion: Fusion | None = None
+        self._last: object = None  # the options that were active in the last call that gave up some
+        self._fusions: dict[bool, tuple[Fusion, Program]] = {}  # of all options, of those that are active
         published = space.supernet
         super().__init__(
             space,
@@ -177,21 +177,20 @@ class Supernet(OpenNetwork):
         return fuse(self.space, self.graph, self._runners(self.graph), self._widest, weights)
 
     def _fused(self, weights: Weights) -> Program:
-        """The same, compiled; the plain one where what is active is drawn anew in each call."""
-        if not self._settled(weights):
+        """The same as a program; the plain one if what is active was not so in the last such call: where it
+        is drawn for each step, rewriting would cost more than it saves.
+        """
+        some = weights.active is not None
+        if some and weights.active != self._last:
+            self._last = weights.active
+            self._fusions.pop(some, None)
             return self._program
-        if self._fusion is None:
-            self._fusion = self.fusion(weights)
-            self._wide = self._compile(self._fusion.graph, self._fusion.runs)
-        self._fusion.begin()
-        return self._wide
-
-    def _settled(self, weights: Weights) -> bool:
-        """Whether all is active, or what was in the last call."""
-        last, self._last = self._last, weights.active
-        if weights.active != last:
-            self._fusion = None
-        return weights.active is None or weights.active == last
+        if some not in self._fusions:
+            made = self.fusion(weights)
+            self._fusions[some] = made, self._compile(made.graph, made.runs)
+        fusion, program = self._fusions[some]
+        fusion.begin()
+        return program
 
     def _warn(self) -> None:
         if self._warned:

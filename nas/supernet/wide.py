@@ -6,7 +6,7 @@ has channels of its own, side by side in one wide tensor: (batch, lanes x channe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -20,7 +20,6 @@ from nas.supernet.mixture import Pick, Weights, run
 from nas.supernet.sums import Norms, Value, joined
 
 Signature = tuple[object, ...]
-Read = Callable[[Weights], Tensor]
 STATELESS = (
     nn.Identity, nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh,
     nn.LeakyReLU, nn.ELU, nn.MaxPool2d, nn.AvgPool2d,
@@ -43,15 +42,20 @@ def targets_of(lanes: Sequence[Lane]) -> tuple[int, ...]:
 
 def signature(layer: nn.Module) -> Signature | None:
     """What layers have in common that can be computed together; None if nothing is known of it."""
-    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
+    known = (nn.Conv2d, nn.BatchNorm2d, *STATELESS)
+    if type(layer) not in known or hooked(layer) or getattr(layer, "inplace", False):
         return None
-    if type(layer) in STATELESS:
-        return (type(layer), repr(layer))
-    if type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
-        return (nn.Conv2d, repr(layer))
-    if type(layer) is nn.BatchNorm2d:
-        return (nn.BatchNorm2d, layer.num_features, layer.eps, layer.affine, layer.running_mean is None)
-    return None
+    if getattr(layer, "padding_mode", "zeros") != "zeros":
+        return None
+    facts = {name: value for name, value in vars(layer).items() if not name.startswith("_")}
+    facts["bias"] = getattr(layer, "bias", None) is not None
+    return (type(layer), *sorted((name, value) for name, value in facts.items() if name != "training"))
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether somebody wants to be told of what the module does."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, kind) for kind in kinds)
 
 
 def layers_of(operation: object) -> tuple[nn.Module, ...] | None:
@@ -68,7 +72,7 @@ def layers_of(operation: object) -> tuple[nn.Module, ...] | None:
 
 
 def _flat(operation: object) -> tuple[nn.Module, ...] | None:
-    if type(operation) is nn.Sequential and not (operation._forward_hooks or operation._forward_pre_hooks):
+    if type(operation) is nn.Sequential and not hooked(operation):
         parts = [_flat(each) for each in operation]
         return None if None in parts else tuple(layer for part in parts for layer in part or ())
     known = isinstance(operation, nn.Module) and signature(operation) is not None
@@ -93,9 +97,8 @@ class Places:
         for lane in lanes:
             places = [self._starts[h.decision] + h.row * self._options[h.decision] + i for h, i in lane.pick]
             self._picks += [places or [self._one]] * channels
-        slot = len(self._sizes)
         self._sizes.append(len(lanes) * channels)
-        return lambda weights: self.read(weights)[slot]
+        return Read(self, len(self._sizes) - 1)
 
     def read(self, weights: Weights) -> Sequence[Tensor]:
         """The weights of all lanes, in the order in which they were asked for."""
@@ -118,6 +121,16 @@ class Places:
             filled = [[*places, *[self._one] * (most - len(places))] for places in self._picks]
             self._indices = [torch.tensor(column, device=device) for column in zip(*filled, strict=True)]
         return self._indices
+
+
+class Read(NamedTuple):
+    """Gives the weights of some lanes in a pass."""
+
+    places: Places
+    slot: int
+
+    def __call__(self, weights: Weights) -> Tensor:
+        return self.places.read(weights)[self.slot]
 
 
 class Part(Protocol):
@@ -226,7 +239,7 @@ def convolved(x: Tensor, layers: Sequence[nn.Conv2d], *, shared: bool) -> Tensor
     """Convolutions of one shape, of one tensor that they share or of the channels of each, as one."""
     first, lanes = layers[0], len(layers)
     weight = joined([layer.weight for layer in layers])
-    if (form := _depthwise(first, lanes, shared)) and depthwise.usable(x):
+    if weight.dtype == x.dtype and (form := _depthwise(first, lanes, shared)) and depthwise.usable(x):
         return depthwise.convolved(x, weight, form)
     bias = None if first.bias is None else joined([layer.bias for layer in layers])  # type: ignore[misc]
     groups = first.groups if shared and first.groups == 1 else lanes * first.groups
