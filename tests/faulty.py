@@ -59,7 +59,7 @@ class Faulty:
         elif fault == "hang":
             threading.Event().wait()
         elif fault == "slow":
-            time.sleep(20)
+            time.sleep(60)
         elif fault == "memory":
             bytearray(1 << 50)
         elif fault == "disk":

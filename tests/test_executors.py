@@ -139,7 +139,7 @@ def test_a_slow_worker_holds_nobody_up(make: Made, tmp_path: Path) -> None:
         executor.submit(trial)
     found = [(trial.number, outcome) for trial, outcome in executor.completed()]
     assert sorted(found) == [(number, result(number)) for number in range(1, 10)]
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 45
     assert executor.facts()["done"] == 10
 
 
