@@ -47,16 +47,16 @@ def tables_of(made: SearchSpace) -> dict[str, Tensor]:
     return {name: table.requires_grad_() for name, table in found.items()}
 
 
-def close(one: Tensor, other: Tensor, what: str, rounding: float = 1e-9) -> None:
+def assert_close(one: Tensor, other: Tensor, what: str, rounding: float = 1e-9) -> None:
     size = max(1.0, float(one.detach().abs().max()))
     assert torch.allclose(one, other, rtol=rounding, atol=rounding * size), what
 
 
-def same_state(plain: Supernet, fused: Supernet, rounding: float = 1e-9) -> None:
+def assert_same_state(plain: Supernet, fused: Supernet, rounding: float = 1e-9) -> None:
     other = fused.state_dict()
     assert other.keys() == plain.state_dict().keys()
     for key, tensor in plain.state_dict().items():
-        close(tensor.double(), other[key].double(), key, rounding)
+        assert_close(tensor.double(), other[key].double(), key, rounding)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluated"])
@@ -80,8 +80,8 @@ def test_fused_equals_plain(name: str, training: bool) -> None:
     for what, one, other in zip(named, *found, strict=True):
         assert (one is None) == (other is None), what
         if one is not None and other is not None:
-            close(one, other, what)
-    same_state(plain, fused)
+            assert_close(one, other, what)
+    assert_same_state(plain, fused)
     fusion = fused.fusion()
     if name in MOST:
         assert fusion.fused > 0.8 * fusion.operations
@@ -89,7 +89,7 @@ def test_fused_equals_plain(name: str, training: bool) -> None:
 
 @pytest.mark.parametrize("name", MIXED)
 def test_fused_trains_as_plain(name: str) -> None:
-    """Several steps of the optimizers, weights and tables; then a path of either."""
+    """Several steps of the optimizers, of weights and of tables."""
     made, plain, fused = pair(name)
     torch.manual_seed(3)
     classes = made.scale["classes"]
@@ -109,17 +109,17 @@ def test_fused_trains_as_plain(name: str) -> None:
                     nn.functional.cross_entropy(supernet(x, tables), y).backward()
                 optimizer.step()
         ends.append(tables)
-    same_state(plain, fused, 1e-7)
+    assert_same_state(plain, fused, 1e-7)
     for key, table in ends[0].items():
-        close(table, ends[1][key], key, 1e-7)
+        assert_close(table, ends[1][key], key, 1e-7)
 
 
 @pytest.mark.parametrize("name", ["darts", "nasbench201"])
 def test_a_part_of_the_channels_is_fused(name: str) -> None:
     made, plain, fused = pair(name, partial=2)
     tables, x = tables_of(made), images()
-    close(plain.train()(x, tables), fused.train()(x, tables), "output")
-    same_state(plain, fused)
+    assert_close(plain.train()(x, tables), fused.train()(x, tables), "output")
+    assert_same_state(plain, fused)
 
 
 def test_options_that_are_given_up_are_left_out() -> None:
@@ -130,13 +130,13 @@ def test_options_that_are_given_up_are_left_out() -> None:
         torch.manual_seed(seed)
         active = {name: torch.rand(table.shape) < 0.5 for name, table in tables.items()}
         outputs = [each.train()(x, tables, active) for each in (plain, fused)]
-        close(*outputs, "output")
+        assert_close(*outputs, "output")
         for each, output in zip((plain, fused), outputs, strict=True):
             each.zero_grad(set_to_none=True)
             output.sum().backward()
         for (key, one), other in zip(plain.named_parameters(), fused.parameters(), strict=True):
             assert (one.grad is None) == (other.grad is None), key
-    same_state(plain, fused)
+    assert_same_state(plain, fused)
 
 
 def test_statistics_survive_moves_paths_and_checkpoints() -> None:
@@ -151,7 +151,7 @@ def test_statistics_survive_moves_paths_and_checkpoints() -> None:
         each(x, tables)
         each.load_state_dict({key: tensor.clone() for key, tensor in each.state_dict().items()})
         each(x, tables)
-    same_state(plain, fused)
+    assert_same_state(plain, fused)
 
 
 @pytest.mark.parametrize("name", sorted(MOST))
@@ -171,7 +171,7 @@ def test_second_derivatives_are_the_same(name: str) -> None:
     for what, one, other in zip([*tables, *dict(plain.named_parameters())], *found, strict=True):
         assert (one is None) == (other is None), what
         if one is not None and other is not None:
-            close(one, other, what, 1e-7)
+            assert_close(one, other, what, 1e-7)
 
 
 class Pool(nn.AvgPool2d):
@@ -206,7 +206,7 @@ def test_operations_of_users_are_fused_or_left_alone(name: str) -> None:
     x, table = torch.randn(2, 4, 6, 6, dtype=torch.float64), torch.rand(1, options, dtype=torch.float64)
     plain = mixture(x, weights=Weights({"op": table}))
     (fused,) = group(x, weights=Weights({"op": table}))
-    close(plain, fused, name)
+    assert_close(plain, fused, name)
 
 
 def test_sizes_that_differ_are_told() -> None:
@@ -233,13 +233,13 @@ def test_looking_moves_no_statistics(name: str) -> None:
         with still(each.train()):
             each(images(), tables_of(made))
     before = pair(name)[1]
-    same_state(before, plain, 0.0)
-    same_state(before, fused, 0.0)
+    assert_same_state(before, plain, 0.0)
+    assert_same_state(before, fused, 0.0)
 
 
 def test_a_supernet_that_has_run_can_be_pickled() -> None:
     made, _, fused = pair("nasbench201")
     tables, x = tables_of(made), images()
     expected = fused.eval()(x, tables)
-    close(expected, pickle.loads(pickle.dumps(fused))(x, tables), "pickled")
-    close(expected, copy.deepcopy(fused)(x, tables), "copied")
+    assert_close(expected, pickle.loads(pickle.dumps(fused))(x, tables), "pickled")
+    assert_close(expected, copy.deepcopy(fused)(x, tables), "copied")

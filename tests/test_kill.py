@@ -145,17 +145,19 @@ def reference(
 
 def test_killed_at_random_moments(reference: tuple[str, Path, float], tmp_path: Path) -> None:
     kind, undisturbed, took = reference
-    kill_and_compare(kind, undisturbed, took, tmp_path / "run", kills=3, seed=0)
+    assert_killed_is_the_same(kind, undisturbed, took, tmp_path / "run", kills=3, seed=0)
 
 
 @pytest.mark.slow
 def test_killed_many_times(reference: tuple[str, Path, float], tmp_path: Path) -> None:
     kind, undisturbed, took = reference
     for seed in range(1, 4):
-        kill_and_compare(kind, undisturbed, took, tmp_path / str(seed), kills=15, seed=seed)
+        assert_killed_is_the_same(kind, undisturbed, took, tmp_path / str(seed), kills=15, seed=seed)
 
 
-def kill_and_compare(kind: str, undisturbed: Path, took: float, run: Path, *, kills: int, seed: int) -> None:
+def assert_killed_is_the_same(
+    kind: str, undisturbed: Path, took: float, run: Path, *, kills: int, seed: int
+) -> None:
     rng = Random(f"{kind}-{seed}")
     for _ in range(kills):
         # Importing takes the first two or three seconds; a fraction of the kills falls there too.

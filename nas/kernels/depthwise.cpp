@@ -165,7 +165,7 @@ void forward(const T* x, const T* weight, T* y, const Shape& s, int threads) {
 }
 
 template <typename T>
-void input_gradient(const T* g, const T* weight, T* dx, const Shape& s, int threads) {
+void input_gradient(const T* weight, const T* g, T* dx, const Shape& s, int threads) {
     const Line rows(s.height, s.out_height, s, false), columns(s.width, s.out_width, s, false);
     const std::vector<T> w = channels_last(weight, s);
 #pragma omp parallel num_threads(threads)
@@ -239,8 +239,8 @@ void weight_gradient(const T* x, const T* g, T* dw, const Shape& s, int threads)
     extern "C" void forward_##NAME(const T* x, const T* w, T* y, const Shape* s, int threads) {            \
         forward<T>(x, w, y, *s, threads);                                                                  \
     }                                                                                                      \
-    extern "C" void input_gradient_##NAME(const T* g, const T* w, T* dx, const Shape* s, int threads) {    \
-        input_gradient<T>(g, w, dx, *s, threads);                                                          \
+    extern "C" void input_gradient_##NAME(const T* w, const T* g, T* dx, const Shape* s, int threads) {    \
+        input_gradient<T>(w, g, dx, *s, threads);                                                          \
     }                                                                                                      \
     extern "C" void weight_gradient_##NAME(const T* x, const T* g, T* dw, const Shape* s, int threads) {   \
         weight_gradient<T>(x, g, dw, *s, threads);                                                         \

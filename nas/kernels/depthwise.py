@@ -51,78 +51,43 @@ def convolved(x: Tensor, weight: Tensor, form: Form) -> Tensor:
     `weight`: (lanes x channels, 1, kernel, kernel). Gives (batch, lanes x channels, ...). Differentiable any
     number of times.
     """
-    found: Tensor = _Forward.apply(x, weight, form)  # type: ignore[no-untyped-call]
+    found: Tensor = _Product.apply("y", form, x.shape, x, weight)  # type: ignore[no-untyped-call]
     return found
 
 
-# Each of the three is linear in both of its tensors, and its gradients are the other two.
+TENSORS = ("x", "w", "y")
+FUNCTIONS = {"y": "forward", "x": "input_gradient", "w": "weight_gradient"}
 
 
-class _Forward(torch.autograd.Function):
-    """y of x and w."""
+class _Product(torch.autograd.Function):
+    """One of x, w and y, of the two others in that order: y itself, or what x or w get of a gradient of y.
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, form: Form) -> Tensor:
-        ctx.save_for_backward(x, w)
-        ctx.form = form
-        return _y(x, w, form)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        (x, w), (need_x, need_w, _) = ctx.saved_tensors, ctx.needs_input_grad
-        dx = _Input.apply(g, w, ctx.form, x.shape) if need_x else None  # type: ignore[no-untyped-call]
-        dw = _Weight.apply(x, g, ctx.form) if need_w else None  # type: ignore[no-untyped-call]
-        return dx, dw, None
-
-
-class _Input(torch.autograd.Function):
-    """The gradient of x, of those of y and of w."""
+    The sum of y * (w convolved with x) is linear in each of the three; these are its derivatives, and theirs
+    are the same again. `size`: of x.
+    """
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, w: Tensor, form: Form, shape: torch.Size) -> Tensor:
-        ctx.save_for_backward(g, w)
-        ctx.form = form
-        return _dx(g, w, form, shape)
+    def forward(ctx: Any, wanted: str, form: Form, size: torch.Size, *given: Tensor) -> Tensor:
+        ctx.save_for_backward(*given)
+        ctx.wanted, ctx.form, ctx.size = wanted, form, size
+        known = [name for name in TENSORS if name != wanted]
+        one, other = (t.contiguous() if n == "w" else _last(t) for n, t in zip(known, given, strict=True))
+        wide, sides = form.lanes * form.channels, [_out(side, form) for side in size[2:]]
+        shapes = {"x": size, "w": (wide, 1, form.kernel, form.kernel), "y": (size[0], wide, *sides)}
+        layout = torch.contiguous_format if wanted == "w" else LAST
+        found = torch.empty(shapes[wanted], dtype=given[0].dtype, memory_format=layout)
+        return _called(FUNCTIONS[wanted], one, other, found, form, size, sides)
 
     @staticmethod
-    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-        (g, w), (need_g, need_w, *_) = ctx.saved_tensors, ctx.needs_input_grad
-        dg = _Forward.apply(u, w, ctx.form) if need_g else None  # type: ignore[no-untyped-call]
-        dw = _Weight.apply(u, g, ctx.form) if need_w else None  # type: ignore[no-untyped-call]
-        return dg, dw, None, None
-
-
-class _Weight(torch.autograd.Function):
-    """The gradient of w, of x and of that of y."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, g: Tensor, form: Form) -> Tensor:
-        ctx.save_for_backward(x, g)
-        ctx.form = form
-        return _dw(x, g, form)
-
-    @staticmethod
-    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-        (x, g), (need_x, need_g, _) = ctx.saved_tensors, ctx.needs_input_grad
-        dx = _Input.apply(g, u, ctx.form, x.shape) if need_x else None  # type: ignore[no-untyped-call]
-        dg = _Forward.apply(x, u, ctx.form) if need_g else None  # type: ignore[no-untyped-call]
-        return dx, dg, None
-
-
-def _y(x: Tensor, w: Tensor, form: Form) -> Tensor:
-    size = [_out(side, form) for side in x.shape[2:]]
-    y = torch.empty(x.shape[0], form.lanes * form.channels, *size, dtype=x.dtype, memory_format=LAST)
-    return _called("forward", _last(x), w.contiguous(), y, form, x.shape, y.shape)
-
-
-def _dx(g: Tensor, w: Tensor, form: Form, shape: torch.Size) -> Tensor:
-    dx = torch.empty(shape, dtype=g.dtype, memory_format=LAST)
-    return _called("input_gradient", _last(g), w.contiguous(), dx, form, shape, g.shape)
-
-
-def _dw(x: Tensor, g: Tensor, form: Form) -> Tensor:
-    dw = x.new_empty(form.lanes * form.channels, 1, form.kernel, form.kernel)
-    return _called("weight_gradient", _last(x), _last(g), dw, form, x.shape, g.shape)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        known = [name for name in TENSORS if name != ctx.wanted]
+        tensors = {**dict(zip(known, ctx.saved_tensors, strict=True)), ctx.wanted: gradient}
+        found = []
+        for name, needed in zip(known, ctx.needs_input_grad[3:], strict=True):
+            others = [tensors[other] for other in TENSORS if other != name]
+            product = _Product.apply(name, ctx.form, ctx.size, *others) if needed else None  # type: ignore[no-untyped-call]
+            found.append(product)
+        return None, None, None, *found
 
 
 def _last(images: Tensor) -> Tensor:
@@ -134,13 +99,13 @@ def _out(side: int, form: Form) -> int:
 
 
 def _called(
-    name: str, one: Tensor, other: Tensor, found: Tensor, form: Form, inside: torch.Size, outside: torch.Size
+    name: str, one: Tensor, other: Tensor, found: Tensor, form: Form, size: torch.Size, sides: list[int]
 ) -> Tensor:
-    """`found`, filled by a function of the library. `inside`, `outside`: the shapes of x and y."""
+    """`found`, filled by a function of the library. `size`: of x; `sides`: height and width of y."""
     library = compiled("depthwise")
     assert library is not None
     shape = _Shape(
-        inside[0], *inside[2:], *outside[2:], form.channels, form.lanes, form.shared,
+        size[0], *size[2:], *sides, form.channels, form.lanes, form.shared,
         form.kernel, form.stride, form.padding, form.dilation,
     )  # fmt: skip
     pointers = [ctypes.c_void_p(t.data_ptr()) for t in (one, other, found)]
