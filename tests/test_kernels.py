@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -55,8 +57,9 @@ def test_depthwise_convolutions(form: Form) -> None:
     assert_same_derivatives(depthwise.convolved(x, weight, form), theirs, [x, weight])
 
 
-def test_sums_of_normalised_values() -> None:
-    """Wide and shared, normalised or not, several lanes of a term for one target."""
+@pytest.mark.parametrize("kernels", [nullcontext, build.off])
+def test_sums_of_normalised_values(kernels: Callable[[], AbstractContextManager[None]]) -> None:
+    """Wide and shared, normalised or not, several lanes of a term for one target; and without the kernel."""
     channels, targets = 6, 3
     values = [images(4 * channels), images(channels), images(channels), images(channels)]
     lanes = [(0, 1, 2, 0), (2, 1), (0, 1, 2), (1,)]
@@ -70,7 +73,9 @@ def test_sums_of_normalised_values() -> None:
         for lane, target in enumerate(to):
             part = y if one else y[:, lane * channels : (lane + 1) * channels]
             total[target] = total[target] + part * weight.view(len(to), channels, 1, 1)[lane]
-    assert_same_derivatives(mixing.mixed(terms, targets), torch.cat(total, 1), [*values, *weights])
+    with kernels():
+        ours = mixing.mixed(terms, targets)
+    assert_same_derivatives(ours, torch.cat(total, 1), [*values, *weights])
 
 
 @pytest.mark.parametrize("momentum", [0.1, 1.0])

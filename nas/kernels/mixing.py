@@ -72,11 +72,14 @@ def usable(x: Tensor) -> bool:
 
 
 def mixed(terms: Sequence[Term], targets: int) -> Tensor:
-    """The sums, (batch, targets x channels, height, width). Differentiable any number of times."""
-    form = [(term.targets, term.shared, term.norm) for term in terms]
+    """The sums, (batch, targets x channels, height, width), by the kernel if it computes with these terms.
+    Differentiable any number of times.
+    """
+    if not _fit(terms):
+        return _composed(terms, targets)
     values = [term.value.contiguous(memory_format=LAST) for term in terms]
     tensors = values + [term.weight.contiguous() for term in terms]
-    found: Tensor = _Mixed.apply(form, targets, *tensors)  # type: ignore[no-untyped-call]
+    found: Tensor = _Mixed.apply([term[2:] for term in terms], targets, *tensors)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -107,7 +110,7 @@ class _Mixed(torch.autograd.Function):
         form, targets, needed = ctx.form, ctx.targets, ctx.needs_input_grad[2:]
         tensors, kept = ctx.saved_tensors[: len(needed)], ctx.saved_tensors[len(needed) :]
         if torch.is_grad_enabled():  # a second derivative is wanted
-            found = _differentiable(lambda *own: _plain(form, targets, own), tensors, needed, g)
+            found = _differentiable(lambda *own: _composed(_again(form, own), targets), tensors, needed, g)
         else:
             found = [torch.empty_like(t) if need else None for t, need in zip(tensors, needed, strict=True)]
             g = g.contiguous(memory_format=LAST)
@@ -129,7 +132,7 @@ class _Rectified(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None]:
         x, kept = ctx.saved_tensors
         if torch.is_grad_enabled():
-            (found,) = _differentiable(lambda own: F.relu(_normed(own, ctx.norm)), (x,), (True,), g)
+            (found,) = _differentiable(lambda own: F.relu(_normed(own, _at_rest(ctx.norm))), (x,), (True,), g)
             return found, None
         dx, form = torch.empty_like(x), [((0,), False, ctx.norm)]
         g = g.contiguous(memory_format=LAST)
@@ -185,21 +188,71 @@ def _differentiable(
     return [found if need else None for found, need in zip(gradients(g), needed, strict=True)]
 
 
-def _plain(form: Form, targets: int, tensors: Sequence[Tensor]) -> Tensor:
-    """What `mixed` gives, by PyTorch's own operations."""
-    total = None
-    for (lanes, shared, norm), value, weight in zip(
-        form, tensors[: len(form)], tensors[len(form) :], strict=True
-    ):
-        x = value if norm is None else _normed(value, norm)
-        parts = x.unsqueeze(1) if shared else x.unflatten(1, (len(lanes), -1))  # type: ignore[no-untyped-call]
-        parts = parts * weight.view(len(lanes), -1, 1, 1)
-        sums = parts.new_zeros(x.shape[0], targets, *parts.shape[2:])
-        sums = sums.index_add(1, torch.tensor(lanes), parts)
-        total = sums if total is None else total + sums
+def _again(form: Form, tensors: Sequence[Tensor]) -> list[Term]:
+    """The terms of a sum that was computed before: their norms have seen the batch."""
+    return [
+        Term(value, weight, targets, shared, norm and _at_rest(norm))
+        for value, weight, (targets, shared, norm) in zip(
+            tensors[: len(form)], tensors[len(form) :], form, strict=True
+        )
+    ]
+
+
+def _at_rest(norm: Norm) -> Norm:
+    return Norm(norm.eps)
+
+
+def _fit(terms: Sequence[Term]) -> bool:
+    """Whether the kernel computes with these terms: of one size and type, a weight for each channel."""
+    first = terms[0].value
+    return usable(first) and all(
+        (term.value.dtype, term.value.device) == (first.dtype, first.device)
+        and (term.value.shape[0], *term.value.shape[2:]) == (first.shape[0], *first.shape[2:])
+        and term.value.shape[1] * (len(term.targets) if term.shared else 1) == term.weight.numel()
+        for term in terms
+    )
+
+
+def _composed(terms: Sequence[Term], targets: int) -> Tensor:
+    """By PyTorch's own operations; what is wide first, so that sums have the layout of channels-last."""
+    total: Tensor | None = None
+    for x, weight, lanes, shared, norm in sorted(terms, key=lambda term: term.shared):
+        if shared and norm is not None:
+            x = _normed(x, norm)
+        if shared and total is not None and lanes == tuple(range(targets)):
+            whole = total.unflatten(1, (targets, -1))  # type: ignore[no-untyped-call]
+            total = torch.addcmul(whole, x.unsqueeze(1), weight.view(targets, -1, 1, 1)).flatten(1, 2)
+            continue
+        if shared or norm is None:
+            y = (torch.cat([x] * len(lanes), 1) if shared else x) * weight[:, None, None]
+        else:
+            y = _normed(x, norm, weight)
+        y = to_targets(y, lanes, targets, 1)
+        total = y if total is None else total + y
     assert total is not None
-    return total.flatten(1, 2)
+    return total
 
 
-def _normed(x: Tensor, norm: Norm) -> Tensor:
-    return F.batch_norm(x, None, None, None, None, True, 0.0, norm.eps)
+def _normed(x: Tensor, norm: Norm, weight: Tensor | None = None) -> Tensor:
+    """The norm of (batch, channels, height, width), times a weight a channel."""
+    mean, var = norm.mean, norm.var
+    if mean is None or var is None:
+        return F.batch_norm(x, None, None, weight, None, True, 0.0, norm.eps)
+    if mean.numel() == x.shape[1]:
+        return F.batch_norm(x, mean.view(-1), var.view(-1), weight, None, True, norm.momentum, norm.eps)
+    own = mean.new_zeros(2, x.shape[1])  # what the lanes share moves the statistics of each
+    y = F.batch_norm(x, own[0], own[1], weight, None, True, 1.0, norm.eps)
+    mean.lerp_(own[0], norm.momentum)
+    var.lerp_(own[1], norm.momentum)
+    return y
+
+
+def to_targets(y: Tensor, lanes: Sequence[int], targets: int, dim: int = 0) -> Tensor:
+    """The channels of all lanes added up by the target of each: lanes x channels -> targets x channels."""
+    if tuple(lanes) == tuple(range(targets)):
+        return y
+    parts = y.unflatten(dim, (len(lanes), -1))  # type: ignore[no-untyped-call]
+    size = list(parts.shape)
+    size[dim] = targets
+    index = torch.tensor(lanes, device=y.device)
+    return y.new_zeros(size).index_add(dim, index, parts).flatten(dim, dim + 1)
