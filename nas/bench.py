@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from typing import Any, Protocol
 
 from threadpoolctl import threadpool_limits
@@ -21,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from nas.evaluators.table import Table, Tabular
 from nas.execution import Trial
 from nas.execution.simulated import Simulated
-from nas.execution.workers import begin_worker, end
+from nas.execution.workers import begin_worker, context, end
 from nas.goal import Goal
 from nas.pareto import hypervolume, nondominated
 from nas.registry import label
@@ -276,7 +275,7 @@ def bench(
         with threadpool_limits(1):
             curves = [on.run(strategy, bound, seed=key) for key in keys]
     else:
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=(on,))
+        pool = ProcessPoolExecutor(workers, context("nas.bench"), initializer=_start, initargs=(on,))
         try:
             jobs = [pool.submit(_run, strategy, bound, key) for key in keys]
             curves = [job.result() for job in jobs]

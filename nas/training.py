@@ -74,16 +74,17 @@ def same_data(run: Run, data: Dataset | None) -> None:
 @contextmanager
 def settled(config: Mapping[str, Any]) -> Iterator[None]:
     """Threads and determinism as the configuration says, and afterwards as before."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(config["threads"])
     if config["deterministic"]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+        # Not torch.use_deterministic_algorithms: that imports the whole compiler, for two seconds.
+        torch.set_deterministic_debug_mode("error")
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.set_deterministic_debug_mode(deterministic)
 
 
 def build(config: Mapping[str, Any], data: Dataset) -> tuple[Subject, nn.Module]:

@@ -6,9 +6,15 @@ part. The cut in training and test part is ours, fixed for good.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nas.data.dataset import DATA, Dataset, Split, divide, stratified
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 TEST = 360  # images in the test part, about one in five
 SEED = 1797  # of the cut; another one is another data set
@@ -22,11 +28,24 @@ def digits(*, root: Path, download: bool = False) -> Dataset:
     stretched to 0..255.
     """
     import numpy as np
-    from sklearn.datasets import load_digits
 
     del root, download
-    grey, labels = load_digits(return_X_y=True)
-    images = np.rint(grey.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
-    everything = Split(images, labels.astype(np.int64))
+    table = _table()
+    images = np.rint(table[:, :-1].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
+    everything = Split(images, table[:, -1].astype(np.int64))
     train, test = divide(everything, stratified(everything.labels, count=TEST, seed=SEED))
     return Dataset.measured("digits", train=train, test=test, classes=tuple("0123456789"))
+
+
+def _table() -> NDArray[np.float64]:
+    """(images, pixels and label). Importing scikit-learn takes two seconds; its file is read without that."""
+    import numpy as np
+
+    package = find_spec("sklearn")
+    if package is not None and package.origin is not None:
+        path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            return np.loadtxt(path, delimiter=",")
+    from sklearn.datasets import load_digits  # where it lies elsewhere in other versions
+
+    return np.column_stack(load_digits(return_X_y=True))

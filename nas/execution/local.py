@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -11,7 +10,9 @@ from typing import Any
 
 from nas.execution.executor import EXECUTORS, Evaluator, Trial
 from nas.execution.pool import Lost, Outcome, Pool
-from nas.execution.workers import Packed, begin_worker, end, evaluated
+from nas.execution.workers import Packed, begin_worker, context, end, evaluated
+
+TRAINING = ("nas.train", "torch._dynamo")  # what a training imports: each optimizer does the second
 
 
 @EXECUTORS.register("local")
@@ -74,7 +75,7 @@ class Local(Pool[Future[Any]]):
     def begin(self, worker: int) -> Future[Any]:
         pool = self._pools[worker] = ProcessPoolExecutor(
             1,
-            mp_context=multiprocessing.get_context("spawn"),
+            mp_context=context(*TRAINING),
             initializer=_start,
             initargs=(self._packed, worker),
         )

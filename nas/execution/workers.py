@@ -6,10 +6,12 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ class Packed:
     files: tuple[tuple[Path, str], ...]
     pickled: bytes
     threads: int
-    deterministic: bool
+    deterministic: int
     buffers: Sequence[Any] = ()
 
     @classmethod
@@ -44,14 +46,14 @@ class Packed:
                 "top of a file, or search with one worker"
             ) from error
         files = tuple((path, path.read_text()) for path in loaded_files())
-        return cls(files, data, threads, torch.are_deterministic_algorithms_enabled())
+        return cls(files, data, threads, torch.get_deterministic_debug_mode())
 
     def content(self) -> Any:
         """What was packed, in a process that is made as it has to be."""
         import torch
 
         torch.set_num_threads(self.threads)
-        torch.use_deterministic_algorithms(self.deterministic)
+        torch.set_deterministic_debug_mode(self.deterministic)
         for path, text in self.files:
             load_file(path, text)
         return pickle.loads(self.pickled, buffers=self.buffers)
@@ -85,6 +87,17 @@ def evaluated(evaluate: Evaluator, trial: Trial, *, seed: int) -> Result | Excep
         except Exception:
             return RuntimeError(f"{type(error).__name__}: {error}")
         return error if isinstance(error, Exception) else RuntimeError(f"it called sys.exit({error})")
+
+
+def context(*modules: str) -> BaseContext:
+    """How processes of workers begin: where the system can, as forks of one that has imported these modules
+    and did nothing else. They are there at once, and share its memory.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    chosen = multiprocessing.get_context("forkserver")
+    chosen.set_forkserver_preload(list(modules))
+    return chosen
 
 
 def begin_worker() -> None:
