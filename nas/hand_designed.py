@@ -10,8 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from nas.documents import read_yaml
 from nas.graph import Shape
 from nas.registry import unknown
 from nas.signature import bind
@@ -34,9 +33,7 @@ def published() -> dict[str, dict[str, Any]]:
     Either `family` and `arguments`, or `space` (the address of a known point, ``darts:DARTS_V2``) and
     `arguments` (all of its scale); then `input`, `classes`, and the exact `params` and `macs`.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    entries: dict[str, dict[str, Any]] = yaml.load((_folder() / "published.yaml").read_text(), loader)
-    return entries
+    return read_yaml(_folder() / "published.yaml")
 
 
 def entry(name: str) -> dict[str, Any]:
