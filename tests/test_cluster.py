@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Begun, begin, descendants, executed, wait_for
 from conftest import TINY_SEARCH, sets
-from test_group import descendants
 
 from nas.run import TRANSIENT, events
 
 pytestmark = pytest.mark.xdist_group("cluster")  # one search to compare with
-START = [sys.executable, "-c", "from nas.cli import main; main()"]
 SEARCH = [
     "search",
     *sets([*TINY_SEARCH, "strategy=random", "strategy.epochs=1", "search.lag=3"]),
@@ -27,7 +24,6 @@ SEARCH = [
     "1",
 ]
 RAY = ["--executor", "ray", "--set", "executor.address=local"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 SLOW = '''
 import time
 from nas.evaluators.scratch import Scratch
@@ -42,25 +38,17 @@ class Slow(Scratch):
 '''
 
 
-def run(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    given = [*START, *map(str, arguments), "--quiet"]
-    return subprocess.run(given, cwd=folder, env=ENVIRONMENT, text=True, capture_output=True, check=False)
-
-
 @contextmanager
-def running(*arguments: object, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def running(*arguments: object, folder: Path) -> Iterator[Begun]:
     """A command that is at work; whatever is left of it is killed in the end."""
-    process = subprocess.Popen(
-        [*START, *map(str, arguments)], cwd=folder, env=ENVIRONMENT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+    process = begin(*arguments, folder=folder)
     try:
         yield process
     finally:
         kill(process)
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: Begun) -> None:
     """The driver and all that it started: Ray's head, raylet and workers."""
     for pid in [process.pid, *descendants(process.pid)]:
         try:
@@ -77,12 +65,9 @@ def ledger(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def until(folder: Path, kind: str, count: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 90
-    while sum(event["kind"] == kind for event in events(folder)) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def reached(folder: Path, count: int) -> Callable[[], bool]:
+    """Whether a run has so many trials."""
+    return lambda: sum(event["kind"] == "trial" for event in events(folder)) >= count
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +76,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     (folder / "own.py").write_text(SLOW)
     own = ["--set", f"evaluator={folder}/own.py:Slow", "--budget", "10trials"]
-    ended = run(*SEARCH, *own, "--run", "alone", folder=folder)
+    ended = executed(*SEARCH, *own, "--run", "alone", folder=folder)
     assert ended.returncode == 0, ended.stderr
     return folder
 
@@ -104,7 +89,7 @@ def own(alone: Path, *more: object) -> list[object]:
 def test_a_cluster_gives_what_one_process_gives(alone: Path, workers: int) -> None:
     """The same ledger; what workers printed is in the run's folder, and nothing of it on the terminal."""
     folder = alone / f"ray-{workers}"
-    ended = run(*own(alone, "--workers", workers, "--run", folder), folder=alone)
+    ended = executed(*own(alone, "--workers", workers, "--run", folder), folder=alone)
     assert ended.returncode == 0, ended.stderr
     assert ledger(folder) == ledger(alone / "alone")
     assert (folder / "best.yaml").read_bytes() == (alone / "alone/best.yaml").read_bytes()
@@ -120,9 +105,9 @@ def test_a_cluster_gives_what_one_process_gives(alone: Path, workers: int) -> No
 def test_head_and_driver_killed(alone: Path) -> None:
     """All of it at once, and `nas resume` begins a new cluster: the same ledger in the end."""
     with running(*own(alone, "--workers", 2, "--run", "killed"), folder=alone) as process:
-        until(alone / "killed", "trial", 3, process)
+        wait_for(reached(alone / "killed", 3), process)
         kill(process)
-    ended = run("resume", "killed", folder=alone)
+    ended = executed("resume", "killed", folder=alone)
     assert ended.returncode == 0, ended.stderr
     assert ledger(alone / "killed") == ledger(alone / "alone")
 
@@ -131,7 +116,7 @@ def test_head_and_driver_killed(alone: Path) -> None:
 def test_interrupted_gently_and_at_once(alone: Path) -> None:
     """The first Ctrl-C lets what runs end and keeps it; the second stops at once. Nothing changes."""
     with running(*own(alone, "--workers", 2, "--run", "gentle"), folder=alone) as process:
-        until(alone / "gentle", "trial", 2, process)
+        wait_for(reached(alone / "gentle", 2), process)
         os.killpg(process.pid, signal.SIGINT)
         _, told = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -141,7 +126,7 @@ def test_interrupted_gently_and_at_once(alone: Path) -> None:
     assert kept
     done = sum(event["kind"] == "trial" for event in events(alone / "gentle"))
     with running("resume", "gentle", folder=alone) as process:
-        until(alone / "gentle", "trial", done + 3, process)
+        wait_for(reached(alone / "gentle", done + 3), process)
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)
@@ -149,12 +134,12 @@ def test_interrupted_gently_and_at_once(alone: Path) -> None:
         process.communicate(timeout=60)
         assert time.monotonic() - began < 20
     assert process.returncode == 130
-    assert run("resume", "gentle", folder=alone).returncode == 0
+    assert executed("resume", "gentle", folder=alone).returncode == 0
     assert ledger(alone / "gentle") == ledger(alone / "alone")
 
 
 def test_a_worker_may_ask_for_what_no_machine_has(tmp_path: Path) -> None:
-    ended = run(*SEARCH, "--budget", "2trials", *RAY, "--set", "executor.gpus=64", folder=tmp_path)
+    ended = executed(*SEARCH, "--budget", "2trials", *RAY, "--set", "executor.gpus=64", folder=tmp_path)
     assert ended.returncode == 2
     assert "64 GPU" in ended.stderr
     assert "Traceback" not in ended.stderr

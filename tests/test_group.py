@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from commands import begin, descendants, executed, wait_for
 from conftest import TINY_DARTS, sets
 from strategy_helpers import ONE_SHOT
 
@@ -134,20 +132,11 @@ def test_a_batch_that_cannot_be_shared_is_told() -> None:
 @pytest.mark.slow
 def test_a_worker_that_is_lost_costs_an_epoch(tmp_path: Path) -> None:
     """Ray Train's workers, one of them killed: all go on from the last epoch, to what one process finds."""
-    start = [sys.executable, "-c", "from nas.cli import main; main()", "search", "--quiet"]
-    start += sets([*TINY_DARTS, "budget=4epochs", "ranking.networks=0", "strategy.batch=20"])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    alone = subprocess.run([*start, "--run", "one"], cwd=tmp_path, env=environment, check=False)
-    assert alone.returncode == 0
-    shared = subprocess.Popen(
-        [*start, "--executor", "ray", "--workers", "2", "--run", "two", "--set", "executor.address=local"],
-        cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 100
-    while sum(event["kind"] == "epoch" for event in events(tmp_path / "two")) < 2:
-        assert shared.poll() is None, shared.stderr and shared.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    given = sets([*TINY_DARTS, "budget=4epochs", "ranking.networks=0", "strategy.batch=20"])
+    assert executed("search", *given, "--run", "one", folder=tmp_path).returncode == 0
+    ray = ["--executor", "ray", "--workers", 2, "--set", "executor.address=local"]
+    shared = begin("search", *given, *ray, "--run", "two", "--quiet", folder=tmp_path)
+    wait_for(lambda: sum(event["kind"] == "epoch" for event in events(tmp_path / "two")) >= 2, shared)
     victims = [
         pid for pid in descendants(shared.pid) if b"ray::" in cmdline(pid) and b"Train" in cmdline(pid)
     ]
@@ -170,21 +159,3 @@ def cmdline(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
-
-
-def descendants(pid: int) -> list[int]:
-    """All processes below one."""
-    parents: dict[int, int] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents[int(path.parent.name)] = int(fields[1])
-    found, left = [], [pid]
-    while left:
-        above = left.pop()
-        below = [each for each, parent in parents.items() if parent == above]
-        found += below
-        left += below
-    return found

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import Begun, begin
 
 TINY = ["--set", "data.limit=100", "--set", "network.channels=2", "--set", "train.epochs=2", "--quiet"]
 SPACE = ["--set", "space.channels=2", "--controls", "1"]
@@ -35,7 +34,6 @@ KINDS = {
     "train": ["train", "darts:DARTS_V2", *TINY, "--set", "train.epochs=5"],
 }
 TRANSIENT = ("time", "seconds", "pid", "host", "worker")
-START = [sys.executable, "-c", "from nas.cli import main; main()"]
 # Kills the process inside the k-th write of a file: before the atomic replacement, after it, or in mid-line.
 SABOTAGE = """
 import os, signal, sys
@@ -72,21 +70,12 @@ else:
 """
 
 
-def start(arguments: list[str], folder: Path, **extra: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", **extra}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(
-        [*START, *arguments], cwd=folder, env=environment, start_new_session=True, **pipes
-    )  # type: ignore[call-overload, no-any-return]
-
-
-def finished(process: subprocess.Popen[str], *, limit: float | None = None) -> bool:
+def finished(process: Begun, *, limit: float | None = None) -> bool:
     """Whether the process ended by itself within `limit` seconds; if not, its whole group is killed."""
     try:
         _, errors = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.kill_group()
         return False
     assert process.returncode in (0, -signal.SIGKILL), errors
     return process.returncode == 0
@@ -139,7 +128,7 @@ def reference(
     """A run that is left alone, and how long it took."""
     run = tmp_path_factory.mktemp(request.param) / "reference"
     began = time.monotonic()
-    assert finished(start(command(request.param, run), run.parent))
+    assert finished(begin(*command(request.param, run), folder=run.parent))
     return request.param, run, time.monotonic() - began
 
 
@@ -160,10 +149,9 @@ def assert_killed_is_the_same(
 ) -> None:
     rng = Random(f"{kind}-{seed}")
     for _ in range(kills):
-        # Importing takes the first two or three seconds; a fraction of the kills falls there too.
-        if finished(start(command(kind, run), run.parent), limit=rng.uniform(2.0, max(3.0, 0.7 * took))):
+        if finished(begin(*command(kind, run), folder=run.parent), limit=rng.uniform(0.1, 0.8 * took)):
             break
-    assert finished(start(command(kind, run), run.parent))
+    assert finished(begin(*command(kind, run), folder=run.parent))
     assert_same_bits(run, undisturbed)
 
 
@@ -182,10 +170,9 @@ def test_killed_inside_a_write(
     kind, undisturbed, _ = reference
     if kind == "train" and target == "best.yaml":
         return  # a training writes none
-    (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
     run = tmp_path / "run"
     count = {"config.yaml": 1}.get(target, 2)
-    sabotage = {"PYTHONPATH": str(tmp_path), "TARGET": target, "MOMENT": moment, "COUNT": str(count)}
-    assert not finished(start(command(kind, run), tmp_path, **sabotage))
-    assert finished(start(command(kind, run), tmp_path))
+    sabotage = {"TARGET": target, "MOMENT": moment, "COUNT": str(count)}
+    assert not finished(begin(*command(kind, run), folder=tmp_path, before=SABOTAGE, **sabotage))
+    assert finished(begin(*command(kind, run), folder=tmp_path))
     assert_same_bits(run, undisturbed)

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from commands import Begun, begin, descendants, wait_for
 from conftest import TINY_DARTS, TINY_RANDOM, TINY_TRAIN, Command, sets
 
 from nas import interruption
@@ -25,7 +25,6 @@ from nas.api import search
 from nas.run import TRANSIENT, Run, load_tensors, replace, save_tensors
 from nas.search_space import Architecture, space
 
-START = [sys.executable, "-c", "from nas.cli import main; main()"]
 DARTS = ["search", *sets([*TINY_DARTS, "budget=4epochs"]), "--device", "cpu"]
 RANDOM = ["search", *sets(TINY_RANDOM), "--device", "cpu"]
 RANKED = ["ranked"] * 3 + ["ranking"]  # of the networks of TINY_DARTS
@@ -62,24 +61,6 @@ def tensors(content: Any, path: str = "") -> Iterator[tuple[str, bytes]]:
     elif isinstance(content, dict | list | tuple):
         for key, value in content.items() if isinstance(content, dict) else enumerate(content):
             yield from tensors(value, f"{path}/{key}")
-
-
-def start(*arguments: object, folder: Path, **options: Any) -> subprocess.Popen[str]:
-    """The command in a process of its own, and a group of its own."""
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [*START, *map(str, arguments)],
-        **{"cwd": folder, "env": environment, "text": True, "stdout": pipe, "stderr": pipe, **options},
-        start_new_session=True,
-    )
-
-
-def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Wait until something is so, while the process lives."""
-    while not what():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
 
 
 def has_line(run: Path, kind: str, count: int = 1) -> Callable[[], bool]:
@@ -232,17 +213,17 @@ def test_tensors_come_back_to_the_same_bits(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def held(tmp_path: Path) -> Iterator[Begun]:
     """A process that works in the run ``r``."""
-    process = start(*DARTS, "--set", "budget=100000epochs", "--run", "r", folder=tmp_path)
+    process = begin(*DARTS, "--set", "budget=100000epochs", "--run", "r", folder=tmp_path)
     wait_for(has_line(tmp_path / "r", "epoch"), process)
     yield process
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill_group()
     process.communicate()
 
 
-def test_a_second_process_is_refused(nas: Command, held: subprocess.Popen[str]) -> None:
+def test_a_second_process_is_refused(nas: Command, held: Begun) -> None:
     refused = nas("resume", "r")
     assert refused.status == 2
     assert str(held.pid) in refused.err
@@ -255,9 +236,8 @@ def test_a_second_process_is_refused(nas: Command, held: subprocess.Popen[str]) 
     assert nas("show", "r").status == 0, "looking is allowed"
 
 
-def test_a_killed_process_holds_nothing(nas: Command, held: subprocess.Popen[str]) -> None:
-    os.killpg(held.pid, signal.SIGKILL)
-    held.wait()
+def test_a_killed_process_holds_nothing(nas: Command, held: Begun) -> None:
+    held.kill_group()
     with Run.open(Path("r")) as run:
         assert run.events()
 
@@ -306,7 +286,7 @@ def test_an_interruption_saves_and_says_how_to_go_on(
     nas: Command, tmp_path: Path, command: list[str], more: str, number: signal.Signals
 ) -> None:
     kind = "trial" if command is RANDOM else "epoch"
-    process = start(*command, "--set", more, "--run", "r", folder=tmp_path)
+    process = begin(*command, "--set", more, "--run", "r", folder=tmp_path)
     wait_for(has_line(tmp_path / "r", kind, 2), process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
@@ -326,8 +306,8 @@ def test_an_interruption_saves_and_says_how_to_go_on(
 
 
 def test_an_interruption_before_the_run_begins(tmp_path: Path) -> None:
-    process = start(*DARTS, folder=tmp_path)
-    time.sleep(0.7)
+    process = begin(*DARTS, folder=tmp_path)
+    time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGTERM)  # the interpreter itself may still be starting
@@ -383,12 +363,12 @@ def test_a_full_disk(nas: Command, small_disk: Path, command: list[str]) -> None
 
 def test_a_file_that_may_not_grow(nas: Command, tmp_path: Path) -> None:
     """A limit on the size of files: what a batch system sets."""
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-
-    process = start(*DARTS, "--run", "r", "--quiet", folder=tmp_path, preexec_fn=limit)
+    limit = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+"""
+    process = begin(*DARTS, "--run", "r", "--quiet", folder=tmp_path, before=limit)
     _, err = process.communicate(timeout=100)
     assert process.returncode == 1, err
     assert "Traceback" not in err
@@ -419,7 +399,7 @@ def test_a_line_that_does_not_fit_leaves_no_torn_one(tmp_path: Path) -> None:
 
 def test_two_workers_give_what_one_gives(nas: Command, tmp_path: Path) -> None:
     more = ["--set", "search.lag=1", "--set", "budget=4trials", "--quiet"]
-    two = start(*RANDOM, *more, "--workers", 2, "--run", "two", folder=tmp_path)
+    two = begin(*RANDOM, *more, "--workers", 2, "--run", "two", folder=tmp_path)
     assert nas(*RANDOM, *more, "--run", "one").status == 0
     _, err = two.communicate(timeout=120)
     assert two.returncode == 0, err
@@ -428,25 +408,13 @@ def test_two_workers_give_what_one_gives(nas: Command, tmp_path: Path) -> None:
     assert Path("one/best.yaml").read_bytes() == Path("two/best.yaml").read_bytes()
 
 
-def children(pid: int) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid and fields[0] != "Z":
-            found.append(int(path.parent.name))
-    return found
-
-
 def test_workers_end_with_a_parent_that_is_killed(nas: Command, tmp_path: Path) -> None:
     """Not the group: the parent alone, as the system does when memory runs out."""
     more = ["--set", "budget=100000trials", "--quiet"]
-    process = start(*RANDOM, *more, "--workers", 2, "--run", "r", folder=tmp_path)
+    process = begin(*RANDOM, *more, "--workers", 2, "--run", "r", folder=tmp_path)
     wait_for(has_line(tmp_path / "r", "trial", 2), process)
-    workers = children(process.pid)
-    assert len(workers) >= 2
+    workers = descendants(process.pid)
+    assert len(workers) >= 3  # what workers are forks of, and they
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 20

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 import statistics
-import subprocess
-import sys
-import time
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 import torch
+from commands import begin, executed, wait_for
 from conftest import TINY_SEARCH, Command, sets
 
 from nas.budget import Budget
@@ -23,7 +19,6 @@ from nas.execution import devices
 from nas.execution.early_stop import FIRST, Medians, hopeless
 from nas.run import TRANSIENT
 
-START = [sys.executable, "-c", "from nas.cli import main; main()"]
 OWN = '''
 import os, signal
 from pathlib import Path
@@ -48,13 +43,6 @@ class Own:
 '''
 
 
-def command(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, which may have workers."""
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
-    given = [*START, *map(str, arguments), "--quiet"]
-    return subprocess.run(given, cwd=folder, env=environment, text=True, capture_output=True, check=False)
-
-
 def ledger(run: Path, *, without: tuple[str, ...] = ("start", "resume")) -> list[dict[str, Any]]:
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     return [{k: v for k, v in e.items() if k not in TRANSIENT} for e in events if e["kind"] not in without]
@@ -71,7 +59,7 @@ def test_a_process_that_dies_loses_its_trial_alone(tmp_path: Path) -> None:
     """Killed once: the trial is tried again; killed twice: it failed. The trials beside it have results."""
     (tmp_path / "own.py").write_text(OWN)
     own = ["--set", "strategy=random", "--set", f"evaluator={tmp_path}/own.py:Own", "--budget", "9trials"]
-    ended = command("search", *sets(TINY_SEARCH), *own, "--workers", 2, "--run", "r", folder=tmp_path)
+    ended = executed("search", *sets(TINY_SEARCH), *own, "--workers", 2, "--run", "r", folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
     found = trials(tmp_path / "r")
     assert [event["step"] for event in found] == list(range(9))
@@ -91,7 +79,7 @@ def test_a_process_that_dies_loses_its_trial_alone(tmp_path: Path) -> None:
 def test_diverged_trainings_are_results(tmp_path: Path, workers: int) -> None:
     """At an absurd rate every training diverges: a line each, and the search ends by its budget."""
     given = [*TINY_SEARCH, "strategy=asha", "train.lr=1e30", "train.warmup=0", "train.clip=0"]
-    ended = command(
+    ended = executed(
         "search", *sets(given), "--budget", "4trials", "--workers", workers, "--run", "r", folder=tmp_path
     )
     assert ended.returncode == 1
@@ -199,22 +187,14 @@ def test_workers_and_kills_change_nothing(name: str, tmp_path: Path) -> None:
     own = ["strategy.population=4", "strategy.epochs=1"] if name == "regularized_evolution" else []
     given = ["search", *sets([*TINY_SEARCH, f"strategy={name}", *own, "search.early_stop=median"])]
     given += ["--budget", "12trials", "--seed", "1"]
-    assert command(*given, "--set", "search.lag=1", "--run", "one", folder=tmp_path).returncode == 0
-    assert command(*given, "--workers", 2, "--run", "two", folder=tmp_path).returncode == 0
+    assert executed(*given, "--set", "search.lag=1", "--run", "one", folder=tmp_path).returncode == 0
+    assert executed(*given, "--workers", 2, "--run", "two", folder=tmp_path).returncode == 0
     assert ledger(tmp_path / "one") == ledger(tmp_path / "two")
-    killed = subprocess.Popen(
-        [*START, *map(str, given), "--workers", "2", "--run", "killed", "--quiet"],
-        cwd=tmp_path,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
-    )
+    killed = begin(*given, "--workers", 2, "--run", "killed", "--quiet", folder=tmp_path)
     events = tmp_path / "killed" / "events.jsonl"
-    while not (events.exists() and events.read_text().count('"kind": "trial"') >= 5):
-        assert killed.poll() is None
-        time.sleep(0.01)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    assert command("resume", "killed", folder=tmp_path).returncode == 0
+    wait_for(lambda: events.exists() and events.read_text().count('"kind": "trial"') >= 5, killed)
+    killed.kill_group()
+    assert executed("resume", "killed", folder=tmp_path).returncode == 0
     assert ledger(tmp_path / "killed") == ledger(tmp_path / "one")
     best = (tmp_path / "one" / "best.yaml").read_bytes()
     assert (tmp_path / "two" / "best.yaml").read_bytes() == best
