@@ -98,7 +98,7 @@ def test_a_training_cut_off_goes_on_to_the_same_bits(name: str, digits: Dataset)
 
 
 def test_training_learns(digits: Dataset) -> None:
-    net, _, _ = trained(digits, Recipe(epochs=10, batch=20, lr=0.1))
+    net, _, _ = trained(digits, Recipe(epochs=20, batch=20, lr=0.1))
     assert accuracy(net, digits.train, mean=digits.mean, std=digits.std)["accuracy"] > 0.5
 
 
