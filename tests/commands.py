@@ -59,7 +59,10 @@ class Begun:
         self.send_signal(signal.SIGKILL)
 
     def kill_group(self) -> None:
-        os.killpg(self.pid, signal.SIGKILL)
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it is too young to have one
+            self.kill()
         self.wait()
 
 
