@@ -40,6 +40,15 @@ def sets(settings: list[str]) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
 
 
+def ledger(run: Path, *, without: tuple[str, ...] = ("start", "resume")) -> list[dict[str, Any]]:
+    """The lines of a run as they are compared: without what may differ between equal runs."""
+    from nas.run import TRANSIENT, events
+
+    return [
+        {k: v for k, v in e.items() if k not in TRANSIENT} for e in events(run) if e["kind"] not in without
+    ]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a command ended, and what it said."""

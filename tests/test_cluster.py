@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from commands import Begun, begin, descendants, executed, wait_for
-from conftest import TINY_SEARCH, sets
+from conftest import TINY_SEARCH, ledger, sets
 
-from nas.run import TRANSIENT, events
+from nas.run import events
 
 pytestmark = pytest.mark.xdist_group("cluster")  # one search to compare with
 SEARCH = [
@@ -23,6 +22,7 @@ SEARCH = [
     "--seed",
     "1",
 ]
+KINDS = ("start", "resume", "finished")  # which lines may differ
 RAY = ["--executor", "ray", "--set", "executor.address=local"]
 SLOW = '''
 import time
@@ -58,13 +58,6 @@ def kill(process: Begun) -> None:
     process.communicate()
 
 
-def ledger(folder: Path) -> list[dict[str, Any]]:
-    kinds = ("start", "resume", "finished")
-    return [
-        {k: v for k, v in e.items() if k not in TRANSIENT} for e in events(folder) if e["kind"] not in kinds
-    ]
-
-
 def reached(folder: Path, count: int) -> Callable[[], bool]:
     """Whether a run has so many trials."""
     return lambda: sum(event["kind"] == "trial" for event in events(folder)) >= count
@@ -91,7 +84,7 @@ def test_a_cluster_gives_what_one_process_gives(alone: Path, workers: int) -> No
     folder = alone / f"ray-{workers}"
     ended = executed(*own(alone, "--workers", workers, "--run", folder), folder=alone)
     assert ended.returncode == 0, ended.stderr
-    assert ledger(folder) == ledger(alone / "alone")
+    assert ledger(folder, without=KINDS) == ledger(alone / "alone", without=KINDS)
     assert (folder / "best.yaml").read_bytes() == (alone / "alone/best.yaml").read_bytes()
     printed = "".join(path.read_text() for path in (folder / "workers").iterdir())
     assert all(f"evaluating {number}\n" in printed for number in range(10))
@@ -109,7 +102,7 @@ def test_head_and_driver_killed(alone: Path) -> None:
         kill(process)
     ended = executed("resume", "killed", folder=alone)
     assert ended.returncode == 0, ended.stderr
-    assert ledger(alone / "killed") == ledger(alone / "alone")
+    assert ledger(alone / "killed", without=KINDS) == ledger(alone / "alone", without=KINDS)
 
 
 @pytest.mark.slow
@@ -135,7 +128,7 @@ def test_interrupted_gently_and_at_once(alone: Path) -> None:
         assert time.monotonic() - began < 20
     assert process.returncode == 130
     assert executed("resume", "gentle", folder=alone).returncode == 0
-    assert ledger(alone / "gentle") == ledger(alone / "alone")
+    assert ledger(alone / "gentle", without=KINDS) == ledger(alone / "alone", without=KINDS)
 
 
 def test_a_worker_may_ask_for_what_no_machine_has(tmp_path: Path) -> None:

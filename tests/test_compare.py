@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 import yaml
-from conftest import Command, sets
+from conftest import Command, ledger, sets
 from matplotlib.text import Text
 from torch import nn
 
@@ -18,7 +17,7 @@ from nas.entries import resolve_comparison
 from nas.report.ledger import record
 from nas.report.networks import COSTS, Compared, Trained, compared, lead, networks
 from nas.report.scatter import scatter
-from nas.run import TRANSIENT, load_tensors
+from nas.run import load_tensors
 
 WIDE = {"what": "resnet8", "name": "wide", "network": {"widths": [4, 8, 16]}}
 NARROW = {"what": "resnet8", "name": "narrow", "network": {"widths": [2, 4, 8]}}
@@ -33,13 +32,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "networks.yaml"
     path.write_text(yaml.safe_dump({"networks": [WIDE, NARROW]}))
     return path
-
-
-def lines(run: Path) -> list[dict[str, Any]]:
-    """A ledger as it is compared."""
-    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    kept = [event for event in events if event["kind"] not in ("start", "resume")]
-    return [{key: value for key, value in event.items() if key not in TRANSIENT} for event in kept]
 
 
 # --- the run ------------------------------------------------------------------------------------------------
@@ -127,11 +119,11 @@ def test_an_interrupted_comparison_goes_on_to_the_same_bits(
     monkeypatch.setattr(compare, "train_network", train)
 
     assert nas("resume", "r").status == 0
-    assert lines(Path("r")) == lines(Path("whole"))
+    assert ledger(Path("r")) == ledger(Path("whole"))
     assert (Path("r") / "config.yaml").read_bytes() == (Path("whole") / "config.yaml").read_bytes()
     for path in sorted(Path("whole").rglob("checkpoint.pt")):
         folder = Path("r") / path.relative_to("whole").parent
-        assert lines(folder) == lines(path.parent)
+        assert ledger(folder) == ledger(path.parent)
         ours, theirs = load_tensors(folder / "checkpoint.pt"), load_tensors(path)
         assert ours is not None
         assert theirs is not None
@@ -140,11 +132,11 @@ def test_an_interrupted_comparison_goes_on_to_the_same_bits(
 
 def test_killed_before_the_costs_were_written(nas: Command, file: Path) -> None:
     assert nas("compare", "--config", file, *SHORT, "--seeds", 1, "--run", "r").status == 0
-    whole = lines(Path("r"))
-    ledger = Path("r/events.jsonl")
-    ledger.write_text(ledger.read_text().splitlines(keepends=True)[0])
+    whole = ledger(Path("r"))
+    lines = Path("r/events.jsonl")
+    lines.write_text(lines.read_text().splitlines(keepends=True)[0])
     assert nas("resume", "r").status == 0
-    assert lines(Path("r")) == whole
+    assert ledger(Path("r")) == whole
     assert len(networks(record(Path("r")))) == 2
 
 

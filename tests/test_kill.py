@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from commands import Begun, begin
+from conftest import ledger
 
 TINY = ["--set", "data.limit=100", "--set", "network.channels=2", "--set", "train.epochs=2", "--quiet"]
 SPACE = ["--set", "space.channels=2", "--controls", "1"]
@@ -33,7 +33,6 @@ KINDS = {
     ],
     "train": ["train", "darts:DARTS_V2", *TINY, "--set", "train.epochs=5"],
 }
-TRANSIENT = ("time", "seconds", "pid", "host", "worker")
 # Kills the process inside the k-th write of a file: before the atomic replacement, after it, or in mid-line.
 SABOTAGE = """
 import os, signal, sys
@@ -88,12 +87,6 @@ def command(kind: str, run: Path) -> list[str]:
         if (run / "config.yaml").exists()
         else [*KINDS[kind], "--run", str(run)]
     )
-
-
-def ledger(run: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    kept = [event for event in lines if event["kind"] not in ("start", "resume")]
-    return [{key: value for key, value in event.items() if key not in TRANSIENT} for event in kept]
 
 
 def tensors(content: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:

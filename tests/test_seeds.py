@@ -7,9 +7,9 @@ import statistics
 from pathlib import Path
 
 import pytest
-from conftest import TINY_RANDOM, Command, sets
+from conftest import TINY_RANDOM, Command, ledger, sets
 
-from nas.run import TRANSIENT, events
+from nas.run import events
 
 SEARCH = ["search", *sets([*TINY_RANDOM, "controls=1"])]
 
@@ -28,16 +28,12 @@ def test_seeds_are_searches_of_their_own(nas: Command, tmp_path: Path, workers: 
     for seed in (5, 6):
         own = nas(*SEARCH, "--set", "threads=1", "--seed", seed, "--run", f"own-{seed}", "--json", "--quiet")
         assert own.status == 0, own.err
-        assert lines(Path("r") / f"seed-{seed}") == lines(Path(f"own-{seed}"))
+        assert ledger(Path("r") / f"seed-{seed}", without=()) == ledger(Path(f"own-{seed}"), without=())
     again = nas("resume", "r", "--json", "--quiet")
     assert again.document == told
     assert nas("report", "r").status == 0
     assert "seed-5" in Path("r/report.md").read_text()
     assert "name one" in nas("export", "r").err
-
-
-def lines(run: Path) -> list[dict[str, object]]:
-    return [{k: v for k, v in event.items() if k not in TRANSIENT} for event in events(run)]
 
 
 def test_the_best_of_a_search_are_trained_side_by_side(nas: Command, tmp_path: Path) -> None:

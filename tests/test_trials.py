@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import Any
 import pytest
 import torch
 from commands import begin, executed, wait_for
-from conftest import TINY_SEARCH, Command, sets
+from conftest import TINY_SEARCH, Command, ledger, sets
 
 from nas.budget import Budget
 from nas.execution import devices
 from nas.execution.early_stop import FIRST, Medians, hopeless
-from nas.run import TRANSIENT
 
 OWN = '''
 import os, signal
@@ -41,11 +39,6 @@ class Own:
             return {"valid_accuracy": float("nan")}
         return {"valid_accuracy": trial.number / 10}
 '''
-
-
-def ledger(run: Path, *, without: tuple[str, ...] = ("start", "resume")) -> list[dict[str, Any]]:
-    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in e.items() if k not in TRANSIENT} for e in events if e["kind"] not in without]
 
 
 def trials(run: Path) -> list[dict[str, Any]]:
