@@ -8,6 +8,7 @@ are looked up by the exact literal.
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -275,7 +276,8 @@ def bench(
         with threadpool_limits(1):
             curves = [on.run(strategy, bound, seed=key) for key in keys]
     else:
-        pool = ProcessPoolExecutor(workers, context("nas.bench"), initializer=_start, initargs=(on,))
+        given = (on, dict(os.environ))
+        pool = ProcessPoolExecutor(workers, context("nas.bench"), initializer=_start, initargs=given)
         try:
             jobs = [pool.submit(_run, strategy, bound, key) for key in keys]
             curves = [job.result() for job in jobs]
@@ -293,11 +295,11 @@ def bench(
 _bench: Bench | None = None  # of a worker process
 
 
-def _start(on: Bench) -> None:
+def _start(on: Bench, environment: Mapping[str, str]) -> None:
     import torch
 
     global _bench
-    begin_worker()
+    begin_worker(environment)
     torch.set_num_threads(1)
     threadpool_limits(1)  # of the libraries under NumPy: on small matrices threads only wait for each other
     _bench = on

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +24,10 @@ class Begun:
     """What `subprocess.Popen` is, as far as the tests use it."""
 
     def __init__(self, arguments: list[str], folder: Path, before: str, environment: dict[str, str]) -> None:
-        self._said = Path(tempfile.mkdtemp())
+        self._folder = tempfile.TemporaryDirectory()
+        self._said = [Path(self._folder.name, name) for name in ("out", "err")]
+        for path in self._said:
+            path.touch()
         forkserver.set_forkserver_preload(IMPORTED)
         given = (arguments, folder, before, environment, self._said)
         self._process = get_context("forkserver").Process(target=_command, args=given)
@@ -48,9 +50,8 @@ class Begun:
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """What it said on stdout and stderr, once it has ended."""
         self.wait(timeout)
-        said = tuple((self._said / name).read_text() for name in ("1", "2") if (self._said / name).exists())
-        shutil.rmtree(self._said, ignore_errors=True)
-        return said if len(said) == 2 else ("", "")  # type: ignore[return-value]
+        out, err = (path.read_text() for path in self._said)
+        return out, err
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -106,12 +107,12 @@ def descendants(pid: int) -> list[int]:
 
 
 def _command(
-    arguments: list[str], folder: Path, before: str, environment: dict[str, str], said: Path
+    arguments: list[str], folder: Path, before: str, environment: dict[str, str], said: list[Path]
 ) -> None:
     os.setsid()
     os.chdir(folder)
-    for number in (1, 2):
-        place = os.open(said / str(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number, path in enumerate(said, 1):
+        place = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(place, number)
         os.close(place)
     os.environ.clear()

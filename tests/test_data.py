@@ -136,6 +136,21 @@ def test_a_source_of_ones_own(tmp_path: Path) -> None:
     assert defaults(f"{file}:blobs")["recipe"] == "quick"
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_digits_are_those_of_scikit_learn(
+    found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each image once, with its label; whether its file is where it is expected, or not."""
+    from sklearn.datasets import load_digits
+
+    if not found:
+        monkeypatch.setattr("nas.data.digits.find_spec", lambda name: None)
+    data = load("digits", root=tmp_path)
+    grey = [np.rint(part.images[:, 0].reshape(-1, 64) * (16 / 255)) for part in (data.train, data.test)]
+    ours = zip(np.concatenate(grey).tolist(), [*data.train.labels, *data.test.labels], strict=True)
+    assert sorted(ours) == sorted(zip(*(each.tolist() for each in load_digits(return_X_y=True)), strict=True))
+
+
 # Cuts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -128,6 +129,19 @@ def test_lost_workers_are_replaced(make: Made, tmp_path: Path) -> None:
     told = executor.facts()
     assert (told["done"], told["failed"], told["running"], told["queued"]) == (9, 3, 0, 0)
     assert told["retried"] in (5, 6)  # the one that hangs is late, or begun by an idle worker before it is
+
+
+def environment(trial: Trial, *, seed: int) -> dict[str, float]:
+    return {"valid_accuracy": float(os.environ.get("CHANGED", "-1"))}
+
+
+def test_processes_have_the_environment_of_their_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is when they begin, though all are forks of one process."""
+    for value in (1.0, 2.0):
+        monkeypatch.setenv("CHANGED", str(value))
+        executor = EXECUTORS["local"](environment, workers=2)
+        assert outcomes(executor, 2) == {number: {"valid_accuracy": value} for number in range(2)}
+        executor.close()
 
 
 def test_a_slow_worker_holds_nobody_up(make: Made, tmp_path: Path) -> None:

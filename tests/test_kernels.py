@@ -25,7 +25,7 @@ FORMS = [
     for kernel, stride, dilation in ((3, 1, 1), (5, 1, 2), (3, 2, 1), (5, 2, 2), (7, 1, 1))
 ]
 lacking = build.compiled("mixing") is None and os.environ.get("CI") != "true"
-pytestmark = pytest.mark.skipif(lacking, reason="there is no compiler here")
+compiler = pytest.mark.skipif(lacking, reason="there is no compiler here")
 
 
 def images(channels: int, size: int = 9) -> Tensor:
@@ -47,6 +47,7 @@ def assert_same_derivatives(ours: Tensor, theirs: Tensor, of: list[Tensor]) -> N
     torch.testing.assert_close(*seconds)
 
 
+@compiler
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_depthwise_convolutions(form: Form) -> None:
     wide = form.lanes * form.channels
@@ -57,7 +58,10 @@ def test_depthwise_convolutions(form: Form) -> None:
     assert_same_derivatives(depthwise.convolved(x, weight, form), theirs, [x, weight])
 
 
-@pytest.mark.parametrize("kernels", [nullcontext, build.off])
+either = pytest.mark.parametrize("kernels", [nullcontext, build.off])
+
+
+@either
 def test_sums_of_normalised_values(kernels: Callable[[], AbstractContextManager[None]]) -> None:
     """Wide and shared, normalised or not, several lanes of a term for one target; and without the kernel."""
     channels, targets = 6, 3
@@ -78,14 +82,28 @@ def test_sums_of_normalised_values(kernels: Callable[[], AbstractContextManager[
     assert_same_derivatives(ours, torch.cat(total, 1), [*values, *weights])
 
 
+@either
 @pytest.mark.parametrize("momentum", [0.1, 1.0])
-def test_statistics_move_as_a_norms(momentum: float) -> None:
+def test_statistics_move_as_a_norms(
+    momentum: float, kernels: Callable[[], AbstractContextManager[None]]
+) -> None:
     x, norm = images(8), torch.nn.BatchNorm2d(8, affine=False, momentum=momentum).double()
     mean, var = (torch.zeros(1, 8).double(), torch.ones(1, 8).double())
-    ours = mixing.rectified(x, Norm(norm.eps, momentum, mean, var))
+    with kernels():
+        ours = mixing.rectified(x, Norm(norm.eps, momentum, mean, var))
     assert_same_derivatives(ours, F.relu(norm(x)), [x])
     torch.testing.assert_close(mean[0], norm.running_mean)
     torch.testing.assert_close(var[0], norm.running_var)
+
+
+def test_statistics_of_another_type_are_refused() -> None:
+    """As PyTorch refuses them: a kernel would write beyond their end."""
+    x, statistics = images(4).detach(), torch.ones(2, 1, 4)
+    norm, weight = Norm(1e-5, 0.1, *statistics), torch.ones(4).double()
+    with pytest.raises(RuntimeError):
+        mixing.rectified(x, norm)
+    with pytest.raises(RuntimeError):
+        mixing.mixed([Term(x, weight, (0,), True, norm)], 1)
 
 
 def test_values_far_from_zero_keep_their_digits() -> None:
@@ -98,6 +116,7 @@ def test_values_far_from_zero_keep_their_digits() -> None:
     torch.testing.assert_close(ours.double(), exact, atol=5e-3, rtol=0)
 
 
+@compiler
 def test_threads_do_not_change_bits() -> None:
     form = Form(3, 16, True, 5, 1, 4, 2)
     x, before = images(16, 33), torch.get_num_threads()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import cached_property
@@ -77,7 +78,7 @@ class Local(Pool[Future[Any]]):
             1,
             mp_context=context(*TRAINING),
             initializer=_start,
-            initargs=(self._packed, worker),
+            initargs=(self._packed, worker, dict(os.environ)),
         )
         return pool.submit(_ready)
 
@@ -109,12 +110,12 @@ class Local(Pool[Future[Any]]):
 _evaluator: Evaluator | None = None  # of a worker process
 
 
-def _start(packed: Packed, worker: int) -> None:
+def _start(packed: Packed, worker: int, environment: Mapping[str, str]) -> None:
     """Make a worker process ready."""
     import torch
 
     global _evaluator
-    begin_worker()
+    begin_worker(environment)
     _evaluator = packed.opened()
     if getattr(_evaluator, "device", None) == "cuda" and torch.cuda.device_count() > 1:
         torch.cuda.set_device(worker % torch.cuda.device_count())  # what "cuda" means in this process

@@ -8,7 +8,7 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
@@ -100,8 +100,12 @@ def context(*modules: str) -> BaseContext:
     return chosen
 
 
-def begin_worker() -> None:
-    """Make this process one that ends with its parent, and leaves it to the parent what Ctrl-C means."""
+def begin_worker(environment: Mapping[str, str]) -> None:
+    """Make this process one that has its parent's environment, which what it is a fork of may have had
+    another of; that ends with its parent, and leaves it to the parent what Ctrl-C means.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -84,7 +84,9 @@ def mixed(terms: Sequence[Term], targets: int) -> Tensor:
 
 
 def rectified(x: Tensor, norm: Norm) -> Tensor:
-    """relu(norm(x)) of (batch, channels, height, width)."""
+    """relu(norm(x)) of (batch, channels, height, width), by the kernel if it computes with these."""
+    if not (usable(x) and _moved_as(norm, x)):
+        return F.relu(_normed(x, norm))
     found: Tensor = _Rectified.apply(x.contiguous(memory_format=LAST), norm)  # type: ignore[no-untyped-call]
     return found
 
@@ -209,8 +211,14 @@ def _fit(terms: Sequence[Term]) -> bool:
         (term.value.dtype, term.value.device) == (first.dtype, first.device)
         and (term.value.shape[0], *term.value.shape[2:]) == (first.shape[0], *first.shape[2:])
         and term.value.shape[1] * (len(term.targets) if term.shared else 1) == term.weight.numel()
+        and _moved_as(term.norm, first)
         for term in terms
     )
+
+
+def _moved_as(norm: Norm | None, x: Tensor) -> bool:
+    """Whether the running statistics that a kernel would write to are of the type of the values."""
+    return norm is None or norm.mean is None or norm.mean.dtype == x.dtype
 
 
 def _composed(terms: Sequence[Term], targets: int) -> Tensor:

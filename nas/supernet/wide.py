@@ -198,7 +198,7 @@ class Wide:
             if rectify:  # done with the norm before it
                 rectify = False
             elif isinstance(layer, Norms):
-                rectify = self._rectified(i, x)
+                rectify = self._rectified(i)
                 if rectify:
                     x = mixing.rectified(x, layer.norm())
                 elif layer is not last:
@@ -209,12 +209,12 @@ class Wide:
                 x = layer[0](x)
         yield Value(self.targets, x, self.read(weights), False, last if isinstance(last, Norms) else None)
 
-    def _rectified(self, i: int, x: Tensor) -> bool:
-        """Whether the norm at a place and the layer behind it are one kernel's."""
+    def _rectified(self, i: int) -> bool:
+        """Whether the norm at a place and the layer behind it are one operation."""
         norms, behind = self.layers[i], self.layers[i + 1] if i + 1 < len(self.layers) else None
         if isinstance(behind, Norms | None) or not isinstance(norms, Norms):
             return False
-        return type(behind[0]) is nn.ReLU and norms.batch and not norms.first.affine and mixing.usable(x)
+        return type(behind[0]) is nn.ReLU and norms.batch and not norms.first.affine
 
     def norms(self) -> Iterator[Norms]:
         yield from (layer for layer in self.layers if isinstance(layer, Norms))
