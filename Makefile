@@ -26,8 +26,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/supernet_step.py
-	$(BIN)/python benchmarks/second_order_error.py
+	$(BIN)/python benchmarks/everything.py
 
 clean:
 	rm -rf dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -94,19 +94,25 @@ def operation(name: str, *, channels: int, stride: int) -> nn.Module:
 class MixedOp(nn.Module):
     """One edge: the sum of all operations, each times its weight (equation 2 of the paper)."""
 
-    def __init__(self, channels: int, *, stride: int) -> None:
+    def __init__(self, channels: int, *, stride: int, options: Sequence[str] = OPTIONS) -> None:
         super().__init__()
-        self.ops = nn.ModuleList(operation(name, channels=channels, stride=stride) for name in OPTIONS)
+        self.ops = nn.ModuleList(operation(name, channels=channels, stride=stride) for name in options)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        return sum(weight * op(x) for weight, op in zip(weights, self.ops, strict=True))  # weights: (8,)
+        return sum(weight * op(x) for weight, op in zip(weights, self.ops, strict=True))  # (operations,)
 
 
 class Cell(nn.Module):
     """Two inputs, four nodes; a node is the sum of its edges from the inputs and all nodes before it."""
 
     def __init__(
-        self, channels: int, *, inputs: tuple[int, int], reduction: bool, after_reduction: bool
+        self,
+        channels: int,
+        *,
+        inputs: tuple[int, int],
+        reduction: bool,
+        after_reduction: bool,
+        options: Sequence[str] = OPTIONS,
     ) -> None:
         """`inputs`: the channels put out by the cell before the last and by the last cell."""
         super().__init__()
@@ -114,7 +120,7 @@ class Cell(nn.Module):
         self.preprocess0 = shrink(inputs[0], c_out=channels)
         self.preprocess1 = _relu_conv_norm(inputs[1], c_out=channels)
         self.edges = nn.ModuleList(
-            MixedOp(channels, stride=2 if reduction and source < 2 else 1)
+            MixedOp(channels, stride=2 if reduction and source < 2 else 1, options=options)
             for node in range(STEPS)
             for source in range(2 + node)
         )
@@ -132,7 +138,15 @@ class Cell(nn.Module):
 class Network(nn.Module):
     """Stem, cells (two of them reductions, which double the channels), global pooling, classifier."""
 
-    def __init__(self, C: int = 16, *, classes: int = 10, layers: int = 8, input_channels: int = 3) -> None:
+    def __init__(
+        self,
+        C: int = 16,
+        *,
+        classes: int = 10,
+        layers: int = 8,
+        input_channels: int = 3,
+        options: Sequence[str] = OPTIONS,
+    ) -> None:
         super().__init__()
         if layers < 3:
             raise ValueError(f"layers must be at least 3, or a kind of cell is missing; got {layers}")
@@ -145,8 +159,9 @@ class Network(nn.Module):
         for i in range(layers):
             reduction = i in self.reductions
             C *= 2 if reduction else 1
-            after_reduction = i - 1 in self.reductions
-            self.cells.append(Cell(C, inputs=inputs, reduction=reduction, after_reduction=after_reduction))
+            after = i - 1 in self.reductions
+            cell = Cell(C, inputs=inputs, reduction=reduction, after_reduction=after, options=options)
+            self.cells.append(cell)
             inputs = (inputs[1], STEPS * C)
         self.classifier = nn.Linear(inputs[1], classes)
 
@@ -160,9 +175,9 @@ class Network(nn.Module):
         return self.classifier(last.mean(dim=(2, 3)))
 
 
-def initial_alphas(generator: torch.Generator | None = None) -> Alphas:
+def initial_alphas(generator: torch.Generator | None = None, *, options: Sequence[str] = OPTIONS) -> Alphas:
     """Logits near zero: every operation starts with about the same weight."""
-    normal, reduce = (1e-3 * torch.randn(EDGES, len(OPTIONS), generator=generator) for _ in range(2))
+    normal, reduce = (1e-3 * torch.randn(EDGES, len(options), generator=generator) for _ in range(2))
     return normal.requires_grad_(), reduce.requires_grad_()
 
 
@@ -290,10 +305,16 @@ class SearchStep:
 
     def __call__(self, train: Batch, *, valid: Batch) -> Tensor:
         """The training loss before the step of the weights."""
+        self.architecture(train, valid=valid)
+        return self.weights(train)
+
+    def weights(self, train: Batch) -> Tensor:
+        return weight_step(self.network, alphas=self.alphas, train=train, optimizer=self.sgd)
+
+    def architecture(self, train: Batch, *, valid: Batch) -> None:
         if self.order == 1:
             architect_step_first_order(self.network, alphas=self.alphas, valid=valid, optimizer=self.adam)
         else:
             architect_step_second_order(
                 self.network, alphas=self.alphas, train=train, valid=valid, optimizer=self.adam, sgd=self.sgd
             )
-        return weight_step(self.network, alphas=self.alphas, train=train, optimizer=self.sgd)

@@ -1,55 +1,67 @@
 """A search step of DARTS: this package's supernet against the plain formulation, in the same run.
 
-    python benchmarks/supernet_step.py [--batch 16] [--channels 16] [--cells 8] [--rounds 5] [--device cpu]
-    [--size 32] [--threads N] [--second-order]
+    python benchmarks/supernet_step.py [--batch 16 64] [--channels 16] [--cells 8] [--rounds 5] [--order 1 2]
+    [--size 32] [--threads N] [--device cpu] [--scaling]
 
-The reference is `reference_darts.py`: one mixture module an edge, NCHW. Beside it: `plain`, our supernet with
-one mixture an edge; `fused`, with what `nas.supernet.fuse` makes of it, by PyTorch's own operations; and
+The reference is `reference_darts.py`: one mixture module an edge, NCHW. Here: `plain`, our supernet with one
+mixture an edge; `fused`, with what `nas.supernet.fuse` makes of it, by PyTorch's own operations; and
 `compiled`, the same with the compiled kernels of `nas.kernels`. That all are one function is what
-`tests/test_supernet.py` and `tests/test_fuse.py` check. Rounds alternate, so that what else the machine does
-hits all; a ratio is the median over rounds of reference / ours, with the least and the greatest.
+`tests/test_supernet.py` and `tests/test_fuse.py` check.
 
-Weight step: forward, backward, clipping, SGD. Alpha step: the gradient of the alphas of first (or second)
+Weight step: forward, backward, clipping, SGD. Alpha step: the gradient of the alphas of first or second
 order, Adam. Kernels: operations that compute, views and allocations not counted, a call of a compiled kernel
-as one. Kept: bytes of the distinct tensors that the forward pass leaves to the backward pass.
+as one. Kept: bytes of the distinct tensors that the forward pass leaves to the backward pass; on CUDA the
+peak of allocated memory. `--scaling` adds weight steps of other widths, depths, batches and operations.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import numpy as np
 import reference_darts as plain
+import timing
 import torch
-from rich.console import Console
-from rich.table import Table
+from timing import Step
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas.data import Split
-from nas.data.batches import Examples
 from nas.kernels import build, depthwise, mixing
-from nas.search_space import space
-from nas.strategies import Darts, Task
+from nas.search_space import SearchSpace, space
+from nas.strategies import Darts
 from nas.supernet import Supernet
 
-Step = Callable[[], object]
+NAMES = ("plain", "fused", "compiled")
 FREE = ("empty", "detach", "alias", "_local_scalar", "record_function", "lift_fresh", "new_empty")
 CALLS = [(depthwise, "_called"), (mixing, "_call")]  # of compiled kernels
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is stepped: the supernet's size, the batch, which operations there are."""
+
+    channels: int = 16
+    cells: int = 8
+    batch: int = 16
+    size: int = 32
+    order: int = 1
+    device: str = "cpu"
+    operations: tuple[str, ...] = plain.OPTIONS
+
+    def __str__(self) -> str:
+        found = f"C={self.channels}, {self.cells} cells, batch {self.batch}"
+        less = len(self.operations) < len(plain.OPTIONS)
+        return f"{found}, {len(self.operations)} operations" if less else found
 
 
 @dataclass
 class Subject:
     """One way to compute the same: its steps, its loss, its number of parameter tensors."""
 
-    name: str
     steps: dict[str, Step]
     loss: Callable[[], Tensor]
     tensors: int
@@ -61,26 +73,28 @@ class Subject:
         with nullcontext() if self.compiled else build.off():
             yield
 
+    def step(self, name: str) -> None:
+        with self.kernels():
+            self.steps[name]()
 
-def ours(options: argparse.Namespace, name: str) -> Subject:
+
+def ours(on: Setting, name: str) -> Subject:
     """Our supernet under DARTS."""
-    size = (3, options.size, options.size)
-    made = space("darts", channels=options.channels, cells=options.cells, input=size)
-    images = np.zeros((2 * options.batch, options.size, options.size, 3), dtype=np.uint8).transpose(
-        0, 3, 1, 2
+    made = space("darts", channels=on.channels, cells=on.cells, input=(3, on.size, on.size))
+    made = SearchSpace(
+        tuple(replace(each, options=on.operations) for each in made.decisions),
+        made.graph,
+        supernet=made.supernet,
     )
-    part = Split(images=images, labels=np.zeros(2 * options.batch, dtype=np.int64))
-    strategy = Darts(batch=options.batch, order=2 if options.second_order else 1)
+    strategy = Darts(batch=on.batch, order=on.order)
     strategy.horizon, strategy.rate = 1, 0.025
     torch.manual_seed(0)
     strategy.build = lambda: Supernet(made, fuse=name != "plain")  # type: ignore[method-assign]
-    strategy.prepare(Task(made, device=options.device, examples=Examples(part, part, (0.5,) * 3, (0.2,) * 3)))
+    strategy.prepare(timing.task(made, batch=on.batch, size=on.size, device=on.device))
     strategy.supernet.train()
-    x, y = batch(options)
-    x = x.to(memory_format=torch.channels_last)
-    pair = (x, y)
+    x, y = timing.pair(on.batch, on.size, on.device)
+    pair = (x.to(memory_format=torch.channels_last), y)
     return Subject(
-        name,
         {"weight": lambda: strategy.weight_step(pair), "alpha": lambda: strategy.alpha_step(pair, pair)},
         lambda: strategy.loss(strategy.weights, pair),
         len(strategy.weights),
@@ -88,49 +102,19 @@ def ours(options: argparse.Namespace, name: str) -> Subject:
     )
 
 
-def reference(options: argparse.Namespace) -> Subject:
+def reference(on: Setting) -> Subject:
     """The plain formulation."""
     torch.manual_seed(0)
-    network = plain.Network(C=options.channels, layers=options.cells).to(options.device).train()
-    alphas = tuple(a.detach().to(options.device).requires_grad_() for a in plain.initial_alphas())
-    weights, arch = plain.weight_optimizer(network), plain.alpha_optimizer(alphas)
-    pair = batch(options)
-
-    def alpha_step() -> None:
-        if options.second_order:
-            plain.architect_step_second_order(
-                network, alphas=alphas, train=pair, valid=pair, optimizer=arch, sgd=weights
-            )
-        else:
-            plain.architect_step_first_order(network, alphas=alphas, valid=pair, optimizer=arch)
-
+    network = plain.Network(C=on.channels, layers=on.cells, options=on.operations).to(on.device).train()
+    first, second = plain.initial_alphas(options=on.operations)
+    alphas = tuple(each.detach().to(on.device).requires_grad_() for each in (first, second))
+    pair = timing.pair(on.batch, on.size, on.device)
+    step = plain.SearchStep(network, alphas=alphas, order=on.order)
     return Subject(
-        "reference",
-        {
-            "weight": lambda: plain.weight_step(network, alphas=alphas, train=pair, optimizer=weights),
-            "alpha": alpha_step,
-        },
+        {"weight": lambda: step.weights(pair), "alpha": lambda: step.architecture(pair, valid=pair)},
         lambda: plain.loss_of(network, alphas=alphas, batch=pair),
         len(list(network.parameters())),
     )
-
-
-def batch(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
-    """Random images and labels on the device, the same in each call."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn((options.batch, 3, options.size, options.size), generator=generator)
-    return x.to(options.device), torch.randint(10, (options.batch,), generator=generator).to(options.device)
-
-
-def seconds(step: Step, device: str) -> float:
-    """Of one call, the device's work included."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    step()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 class Counting(TorchDispatchMode):
@@ -151,8 +135,8 @@ class Counting(TorchDispatchMode):
         return found
 
 
-def kernels(step: Step) -> int:
-    """Operations of a step."""
+def kernels(subject: Subject) -> int:
+    """Operations of a weight step."""
     calls, originals = [0], [getattr(module, name) for module, name in CALLS]
 
     def counted(original: Any) -> Any:
@@ -166,15 +150,19 @@ def kernels(step: Step) -> int:
         setattr(module, name, counted(original))
     try:
         with Counting() as counting:
-            step()
+            subject.step("weight")
     finally:
         for (module, name), original in zip(CALLS, originals, strict=True):
             setattr(module, name, original)
     return counting.count + calls[0]
 
 
-def kept(loss: Callable[[], Tensor]) -> float:
-    """MiB that the forward pass leaves to the backward pass."""
+def memory(subject: Subject, device: str) -> float:
+    """MiB: what the forward pass leaves to the backward pass; on CUDA what a step allocates at most."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        subject.step("weight")
+        return torch.cuda.max_memory_allocated() / 2**20
     sizes: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -182,20 +170,53 @@ def kept(loss: Callable[[], Tensor]) -> float:
         sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        found = loss()
+    with subject.kernels(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        found = subject.loss()
     del found
     return sum(sizes.values()) / 2**20
 
 
-def times(subjects: list[Subject], step: str, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each subject in each round; the first round is a warm-up."""
-    found: dict[str, list[float]] = {subject.name: [] for subject in subjects}
-    for _ in range(options.rounds + 1):
-        for subject in subjects:
-            with subject.kernels():
-                found[subject.name].append(seconds(subject.steps[step], options.device))
-    return {name: each[1:] for name, each in found.items()}
+def subjects(on: Setting, names: Sequence[str]) -> dict[str, Subject]:
+    if build.compiled("mixing") is None or on.device != "cpu":
+        names = [name for name in names if name != "compiled"]
+    return {"reference": reference(on), **{name: ours(on, name) for name in names}}
+
+
+def lines(on: Setting, rounds: int, steps: Sequence[str], names: Sequence[str] = NAMES) -> Iterator[str]:
+    """Of the table: a step of each way."""
+    made = subjects(on, names)
+    for step in steps:
+        ways = {name: partial(subject.step, step) for name, subject in made.items()}
+        found = timing.alternated(ways, rounds, on.device)
+        what = f"{step} step" if step == "weight" else f"alpha step, order {on.order}"
+        for name in list(made)[1:]:
+            yield timing.line(f"{what}, {name}; {on}", found["reference"], found[name])
+
+
+def counts(on: Setting) -> Iterator[str]:
+    """Of the table: kernels, memory, tensors."""
+    made = subjects(on, NAMES)
+    figures = {
+        "kernels of a weight step": ("", {name: kernels(each) for name, each in made.items()}),
+        "kept for the gradient": ("MiB", {name: memory(each, on.device) for name, each in made.items()}),
+        "parameter tensors": ("", {name: each.tensors for name, each in made.items()}),
+    }
+    for what, (unit, found) in figures.items():
+        for name in list(made)[1:]:
+            yield timing.line(f"{what}, {name}; {on}", [found["reference"]], [found[name]], unit)
+
+
+def scaling(on: Setting, rounds: int) -> Iterator[str]:
+    """Of the table: weight steps of other sizes."""
+    fast = NAMES[-1:] if build.compiled("mixing") and on.device == "cpu" else NAMES[1:2]
+    others = [
+        *({"channels": channels} for channels in (8, 32)),
+        *({"cells": cells} for cells in (4, 14)),
+        *({"batch": batch} for batch in (4, 64)),
+        *({"operations": plain.OPTIONS[:count]} for count in (4, 6)),
+    ]
+    for change in others:
+        yield from lines(replace(on, **change), rounds, ["weight"], fast)
 
 
 def main() -> None:
@@ -203,36 +224,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    given = {"batch": 16, "channels": 16, "cells": 8, "rounds": 5, "size": 32, "threads": 0}
-    for name, default in given.items():
+    for name, default in {"channels": 16, "cells": 8, "rounds": 5, "size": 32, "threads": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--batch", type=int, nargs="+", default=[16])
+    parser.add_argument("--order", type=int, nargs="+", default=[1], choices=(1, 2))
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--second-order", action="store_true")
+    parser.add_argument("--scaling", action="store_true")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    subjects = [reference(options), *(ours(options, name) for name in ("plain", "fused", "compiled"))]
-    if build.compiled("mixing") is None or options.device != "cpu":
-        subjects.pop()
-    timed = {step: times(subjects, step, options) for step in ("weight", "alpha")}
-    order = "second" if options.second_order else "first"
-    table = Table(title=f"C={options.channels}, {options.cells} cells, batch {options.batch}, {order} order")
-    for column in ("", "weight step", "ratio", "alpha step", "ratio", "kernels", "kept, MiB", "tensors"):
-        table.add_column(column, justify="left" if not column else "right")
-    for subject in subjects:
-        cells = []
-        for step in ("weight", "alpha"):
-            own, base = timed[step][subject.name], timed[step]["reference"]
-            ratios = sorted(b / a for a, b in zip(own, base, strict=True))
-            spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-            cells += [f"{statistics.median(own):.3f} s", spread]
-        with subject.kernels():
-            cells += [f"{kernels(subject.steps['weight']):,}", f"{kept(subject.loss):,.0f}"]
-        table.add_row(subject.name, *cells, str(subject.tensors))
-    console = Console(width=140)
-    console.print(table)
-    console.print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
-                  f"torch {torch.__version__}")  # fmt: skip
+    on = Setting(options.channels, options.cells, options.batch[0], options.size, device=options.device)
+    timing.show(
+        *(
+            lines(
+                replace(on, batch=batch, order=order),
+                options.rounds,
+                ["weight", "alpha"] if order == options.order[0] else ["alpha"],
+            )
+            for batch in options.batch
+            for order in options.order
+        ),
+        counts(on),
+        *([scaling(on, options.rounds)] if options.scaling else []),
+    )
 
 
 if __name__ == "__main__":

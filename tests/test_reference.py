@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from benchmarks import reference_network
 from benchmarks.reference_darts import (
     EDGES,
     OPTIONS,
@@ -25,6 +26,8 @@ from benchmarks.reference_darts import (
     weight_optimizer,
     weight_step,
 )
+from nas.network import Network as Graphs
+from nas.search_space import space
 
 
 @pytest.fixture
@@ -179,3 +182,23 @@ def test_wrong_arguments_say_the_rule() -> None:
         Network(layers=2)
     with pytest.raises(ValueError, match="there are: none, max_pool_3x3"):
         operation("conv", channels=2, stride=1)
+
+
+def test_the_network_by_hand_is_the_spaces() -> None:
+    """DARTS_V2, of both kinds of cell: outputs and gradients; and the published number of weights."""
+    with torch.device("meta"):
+        assert sum(p.numel() for p in reference_network.Network().parameters()) == 3_349_342
+    made = space("darts", channels=4, cells=6, input=(3, 8, 8))
+    theirs = Graphs(made.fill(made.parse("DARTS_V2"))).double()
+    ours = reference_network.Network(4, layers=6).double()
+    with torch.no_grad():
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            one.copy_(other.normal_(0.0, 0.3))
+    x = torch.randn(5, 3, 8, 8, dtype=torch.float64)
+    outputs = [network(x) for network in (ours, theirs)]
+    torch.testing.assert_close(*outputs)
+    first, second = (
+        torch.autograd.grad(y.square().sum(), network.parameters())
+        for y, network in zip(outputs, (ours, theirs), strict=True)
+    )
+    torch.testing.assert_close(first, second)

@@ -1,0 +1,30 @@
+"""All ratios in one table: `make bench`. About half an hour on two cores.
+
+python benchmarks/everything.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import network_step
+import sampled_step
+import supernet_step
+import timing
+import waiting
+
+if __name__ == "__main__":
+    on = supernet_step.Setting()
+    timing.show(
+        supernet_step.lines(on, 5, ["weight", "alpha"]),
+        supernet_step.lines(replace(on, order=2), 3, ["alpha"]),
+        supernet_step.lines(replace(on, batch=64), 2, ["weight", "alpha"]),
+        supernet_step.lines(replace(on, batch=64, order=2), 1, ["alpha"]),
+        supernet_step.counts(on),
+        supernet_step.scaling(on, 2),
+        *(sampled_step.lines(name, rounds=10, batch=64, size=32) for name in sampled_step.SCALES),
+        network_step.lines(rounds=3, batch=16, channels=36, cells=20, size=32),
+        waiting.commands(5),
+        waiting.inner(5),
+        waiting.files(2),
+    )

@@ -1,0 +1,89 @@
+"""What the benchmarks have in common: ways to do the same, timed in turn, and lines of a table.
+
+Rounds alternate, so that what else the machine does hits all; a ratio is the median over rounds of the
+reference's figure by ours, with the least and the greatest.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nas.data import Split
+from nas.data.batches import Examples
+from nas.search_space import SearchSpace
+from nas.strategies import Task
+
+Step = Callable[[], object]
+HEAD = "| | reference | here | reference / here |\n|---|---|---|---|"
+
+
+def seconds(step: Step, device: str = "cpu") -> float:
+    """Of one call, the device's work included."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    step()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def alternated(ways: Mapping[str, Step], rounds: int, device: str = "cpu") -> dict[str, list[float]]:
+    """Seconds of each way in each round; a round before the first warms up."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, step in ways.items():
+            found[name].append(seconds(step, device))
+    return {name: each[1:] for name, each in found.items()}
+
+
+def line(what: str, reference: Sequence[float], ours: Sequence[float], unit: str = "ms") -> str:
+    """A line of the table. Figures of one round belong together; times are in seconds, shown in the unit."""
+    ratios = sorted(a / b for a, b in zip(reference, ours, strict=True))
+    spread = f" ({ratios[0]:.2f} to {ratios[-1]:.2f})" if len(ratios) > 1 else ""
+    figures = (told(statistics.median(each), unit) for each in (reference, ours))
+    return f"| {what} | {' | '.join(figures)} | {statistics.median(ratios):.2f}{spread} |"
+
+
+def told(figure: float, unit: str) -> str:
+    scale = {"s": 1.0, "ms": 1e3, "us": 1e6}.get(unit)
+    return f"{figure:,.0f} {unit}".rstrip() if scale is None else f"{figure * scale:,.3g} {unit}"
+
+
+def machine() -> str:
+    """What the figures are of."""
+    info = Path("/proc/cpuinfo")
+    told = info.read_text().splitlines() if info.exists() else []
+    names = [each.partition(":")[2].strip() for each in told if each.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def show(*parts: Iterable[str]) -> None:
+    """Print a table, each line when it is known."""
+    print(HEAD)
+    for each in chain(*parts):
+        print(each, flush=True)
+    print(f"\n{machine()}")
+
+
+def task(made: SearchSpace, *, batch: int, size: int, device: str = "cpu") -> Task:
+    """A search on images of zeros that is about to begin."""
+    images = np.zeros((2 * batch, size, size, 3), dtype=np.uint8).transpose(0, 3, 1, 2)
+    part = Split(images=images, labels=np.zeros(2 * batch, dtype=np.int64))
+    return Task(made, device=device, examples=Examples(part, part, (0.5,) * 3, (0.2,) * 3))
+
+
+def pair(batch: int, size: int, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    """Random images (batch, 3, size, size) and labels, the same in each call."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn((batch, 3, size, size), generator=generator)
+    return x.to(device), torch.randint(10, (batch,), generator=generator).to(device)
