@@ -30,14 +30,14 @@ from timing import Step
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas.kernels import build, depthwise, mixing
+from nas.kernels import build, convolution, mixing
 from nas.search_space import SearchSpace, space
 from nas.strategies import Darts
 from nas.supernet import Supernet
 
 NAMES = ("plain", "fused", "compiled")
 FREE = ("empty", "detach", "alias", "_local_scalar", "record_function", "lift_fresh", "new_empty")
-CALLS = [(depthwise, "_called"), (mixing, "_call")]  # of compiled kernels
+CALLS = [(convolution, "_call"), (mixing, "_call")]  # of compiled kernels
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas.kernels import build, depthwise, mixing
-from nas.kernels.depthwise import Form
+from nas.kernels import build, convolution, mixing
+from nas.kernels.convolution import Depthwise, Form, Pointwise
 from nas.kernels.mixing import Norm, Term
 
-FORMS = [
-    Form(lanes, channels, shared, kernel, stride, dilation * (kernel // 2), dilation)
+FORMS: list[Form] = [
+    Depthwise(lanes, channels, shared, kernel, stride, dilation * (kernel // 2), dilation)
     for lanes, channels in ((1, 16), (3, 16), (2, 5), (2, 32))
     for shared in (False, True)
     for kernel, stride, dilation in ((3, 1, 1), (5, 1, 2), (3, 2, 1), (5, 2, 2), (7, 1, 1))
 ]
+FORMS += [Pointwise(*each) for each in ((2, 8, 8), (3, 16, 24), (1, 24, 8), (4, 32, 40))]
 lacking = build.compiled("mixing") is None and os.environ.get("CI") != "true"
 compiler = pytest.mark.skipif(lacking, reason="there is no compiler here")
 
@@ -49,13 +50,18 @@ def assert_same_derivatives(ours: Tensor, theirs: Tensor, of: list[Tensor]) -> N
 
 @compiler
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_depthwise_convolutions(form: Form) -> None:
-    wide = form.lanes * form.channels
-    x = images(form.channels if form.shared else wide)
-    weight = torch.randn(wide, 1, form.kernel, form.kernel, dtype=torch.float64, requires_grad=True)
-    each = torch.cat([x] * form.lanes, 1) if form.shared else x
-    theirs = F.conv2d(each, weight, None, form.stride, form.padding, form.dilation, wide)
-    assert_same_derivatives(depthwise.convolved(x, weight, form), theirs, [x, weight])
+def test_convolutions(form: Form) -> None:
+    shared = getattr(form, "shared", False)
+    x = images(form.channels * (1 if shared else form.lanes))
+    weight = torch.randn(form.sizes(x.shape)["w"], dtype=torch.float64, requires_grad=True)
+    each = torch.cat([x] * form.lanes, 1) if shared else x
+    assert convolution.usable(x, form)
+    theirs = F.conv2d(each, weight, groups=each.shape[1] // weight.shape[1], **strides(form))
+    assert_same_derivatives(convolution.convolved(x, weight, form), theirs, [x, weight])
+
+
+def strides(form: Form) -> dict[str, int]:
+    return {name: getattr(form, name) for name in ("stride", "padding", "dilation") if hasattr(form, name)}
 
 
 either = pytest.mark.parametrize("kernels", [nullcontext, build.off])
@@ -118,16 +124,17 @@ def test_values_far_from_zero_keep_their_digits() -> None:
 
 @compiler
 def test_threads_do_not_change_bits() -> None:
-    form = Form(3, 16, True, 5, 1, 4, 2)
+    form, then = Depthwise(3, 16, True, 5, 1, 4, 2), Pointwise(3, 16, 16)
     x, before = images(16, 33), torch.get_num_threads()
     weight = torch.randn(48, 1, 5, 5, dtype=torch.float64, requires_grad=True)
+    other = torch.randn(48, 16, 1, 1, dtype=torch.float64, requires_grad=True)
     found = []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            y = depthwise.convolved(x, weight, form)
+            y = convolution.convolved(convolution.convolved(x, weight, form), other, then)
             z = mixing.mixed([Term(y, torch.ones(48).double(), (0, 1, 2), False, Norm(1e-5))], 3)
-            found.append([z, *torch.autograd.grad(z.square().sum(), [x, weight])])
+            found.append([z, *torch.autograd.grad(z.square().sum(), [x, weight, other])])
     finally:
         torch.set_num_threads(before)
     for other in found[1:]:

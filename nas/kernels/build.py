@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 TYPES = {torch.float32: "float32", torch.float64: "float64"}
-LIBRARIES = ("depthwise", "mixing")
+LIBRARIES = ("depthwise", "pointwise", "mixing")
 FOLDER = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC")
 LIMIT = 120  # seconds to build in
@@ -35,7 +35,8 @@ def compiled(name: str) -> ctypes.CDLL | None:
     if os.environ.get("NAS_KERNELS") == "off" or compiler is None:
         return None
     source = FOLDER / f"{name}.cpp"
-    facts = [source.read_bytes(), " ".join(FLAGS).encode(), os.fsencode(compiler), _processor().encode()]
+    read = [path.read_bytes() for path in (source, *sorted(FOLDER.glob("*.h")))]
+    facts = [*read, " ".join(FLAGS).encode(), os.fsencode(compiler), _processor().encode()]
     key = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
     try:
         library = _cache() / f"{name}-{key}.so"

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "vectors.h"
+
 namespace {
 
 struct Shape {
@@ -17,26 +19,6 @@ struct Shape {
     int64_t wide() const { return lanes * channels; }
     int64_t in() const { return shared ? channels : lanes * channels; }
 };
-
-// 64 bytes of channels; a compiler makes of it what the processor has.
-template <typename T>
-struct Vectors {
-    typedef T aligned __attribute__((vector_size(64)));
-    typedef T anywhere __attribute__((vector_size(64), aligned(sizeof(T)), may_alias));
-};
-template <typename T>
-using Vector = typename Vectors<T>::aligned;
-template <typename T>
-constexpr int64_t WIDTH = 64 / sizeof(T);
-
-template <typename T>
-inline Vector<T> load(const T* from) {
-    return *reinterpret_cast<const typename Vectors<T>::anywhere*>(from);
-}
-template <typename T>
-inline void store(T* to, const typename Vectors<T>::aligned& value) {
-    *reinterpret_cast<typename Vectors<T>::anywhere*>(to) = value;
-}
 
 inline int64_t rounded_up(int64_t a, int64_t b) { return a <= 0 ? 0 : (a + b - 1) / b; }
 

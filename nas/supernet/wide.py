@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.kernels import depthwise, mixing
+from nas.kernels import convolution, mixing
 from nas.network import Runner
 from nas.search_space import Decision
 from nas.supernet.mixture import Pick, Weights, run
@@ -239,8 +239,9 @@ def convolved(x: Tensor, layers: Sequence[nn.Conv2d], *, shared: bool) -> Tensor
     """Convolutions of one shape, of one tensor that they share or of the channels of each, as one."""
     first, lanes = layers[0], len(layers)
     weight = joined([layer.weight for layer in layers])
-    if weight.dtype == x.dtype and (form := _depthwise(first, lanes, shared)) and depthwise.usable(x):
-        return depthwise.convolved(x, weight, form)
+    form = _depthwise(first, lanes, shared) or _pointwise(first, lanes, shared)
+    if form is not None and weight.dtype == x.dtype and convolution.usable(x, form):
+        return convolution.convolved(x, weight, form)
     bias = None if first.bias is None else joined([layer.bias for layer in layers])  # type: ignore[misc]
     groups = first.groups if shared and first.groups == 1 else lanes * first.groups
     if shared and first.groups > 1 and lanes > 1:
@@ -248,8 +249,8 @@ def convolved(x: Tensor, layers: Sequence[nn.Conv2d], *, shared: bool) -> Tensor
     return F.conv2d(x, weight, bias, first.stride, first.padding, first.dilation, groups)
 
 
-def _depthwise(layer: nn.Conv2d, lanes: int, shared: bool) -> depthwise.Form | None:
-    """Convolutions like this one as the compiled kernel takes them, if it does."""
+def _depthwise(layer: nn.Conv2d, lanes: int, shared: bool) -> convolution.Form | None:
+    """Convolutions like this one as a compiled kernel takes them, if it does."""
     channels, (kernel, other) = layer.in_channels, layer.kernel_size
     square = kernel == other > 1 and all(
         isinstance(each, tuple) and each[0] == each[1]
@@ -258,4 +259,12 @@ def _depthwise(layer: nn.Conv2d, lanes: int, shared: bool) -> depthwise.Form | N
     if not square or layer.bias is not None or not channels == layer.groups == layer.out_channels:
         return None
     padding = int(layer.padding[0])
-    return depthwise.Form(lanes, channels, shared, kernel, layer.stride[0], padding, layer.dilation[0])
+    return convolution.Depthwise(lanes, channels, shared, kernel, layer.stride[0], padding, layer.dilation[0])
+
+
+def _pointwise(layer: nn.Conv2d, lanes: int, shared: bool) -> convolution.Form | None:
+    """The same of 1x1; alone, or of one tensor, PyTorch's own are fast."""
+    dense = (layer.kernel_size, layer.stride, layer.padding) == ((1, 1), (1, 1), (0, 0)) and layer.groups == 1
+    if not dense or layer.bias is not None or shared or lanes == 1:
+        return None
+    return convolution.Pointwise(lanes, layer.in_channels, layer.out_channels)
