@@ -13,7 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,15 @@ TINY_SEARCH = [
 ]
 TINY_DARTS = [*TINY_SEARCH, "strategy=darts", "budget=2epochs", "ranking.networks=3", "ranking.epochs=1"]
 TINY_RANDOM = [*TINY_SEARCH, "strategy=random", "strategy.epochs=1", "budget=3trials"]
+
+
+# Spaces whose supernets take long: more operations of the kinds that `pnas` has, in cells like its.
+LARGE = ("nasnet", "amoebanet")
+
+
+def over(spaces: Iterable[str]) -> list[Any]:
+    """The spaces as parameters of a test, of which the large ones are slow."""
+    return [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in spaces]
 
 
 def sets(settings: list[str]) -> list[str]:

@@ -15,7 +15,6 @@ from conftest import TINY_SEARCH, ledger, sets
 
 from nas.run import events
 
-pytestmark = pytest.mark.xdist_group("cluster")  # one search to compare with
 SEARCH = [
     "search",
     *sets([*TINY_SEARCH, "strategy=random", "strategy.epochs=1", "search.lag=3"]),

@@ -18,7 +18,6 @@ from nas.execution import EXECUTORS, Executor, Trial
 from nas.run import RunFailed
 from nas.seeding import derive
 
-pytestmark = pytest.mark.xdist_group("executors")  # one cluster for all
 Made = Callable[..., Executor]
 ARCHITECTURE = nas.space("nasbench201").sample(Random(0))
 QUICK = {"backoff": 0.05}
@@ -90,14 +89,12 @@ in_common = pytest.mark.parametrize(
 
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_results_follow_from_seed_and_number_alone(make: Made, tmp_path: Path, workers: int) -> None:
-    for seed in (0, 7):
-        folder = tmp_path / str(seed)
-        folder.mkdir()
-        executor = make(Faulty(folder), seed, workers=workers)
-        assert outcomes(executor, 20) == {number: result(number, seed) for number in range(20)}
-        assert len(list(folder.iterdir())) == 20
+    executor = make(Faulty(tmp_path), 7, workers=workers)
+    assert outcomes(executor, 20) == {number: result(number, 7) for number in range(20)}
+    assert len(list(tmp_path.iterdir())) == 20
 
 
+@in_common
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_failures_are_results(make: Made, tmp_path: Path, workers: int) -> None:
     """Whatever the evaluation does within its process: the others have results, and it has one attempt."""
@@ -144,6 +141,7 @@ def test_processes_have_the_environment_of_their_executor(monkeypatch: pytest.Mo
         executor.close()
 
 
+@in_common
 def test_a_slow_worker_holds_nobody_up(make: Made, tmp_path: Path) -> None:
     """A trial that takes much longer than others is begun by an idle worker too; the first result counts."""
     executor = make(Faulty(tmp_path, {9: "once-slow"}), workers=2)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from conftest import over
 from torch import nn
 
 from nas import hand_designed
@@ -104,7 +105,7 @@ def ruff(*files: Path) -> None:
 # --- laws over the registries -----------------------------------------------------------------------------
 
 
-SHORT = ("darts", "nasbench201", "chain", "mobile", "vit")  # a cell, a table's, depth, widths, attention
+SHORT = ("darts", "mobile", "vit")  # cells, widths, attention
 FORMATS = [
     pytest.param(name, input, marks=() if name in SHORT and input[0] == 1 else pytest.mark.slow)
     for name in sorted(SPACES)
@@ -148,10 +149,10 @@ def test_known_points_as_python(name: str, known: str, tmp_path: Path) -> None:
     ruff(*tmp_path.glob("*.py"))
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
+@pytest.mark.parametrize("name", over(sorted(SPACES)))
 def test_samples_as_python(name: str, tmp_path: Path) -> None:
     rng = Random(0)
-    for number in range(12):
+    for number in range(4):
         made = small(name, cells=rng.choice((3, 4, 6)))
         network = Network(made.fill(made.sample(rng)), affine=number % 3 > 0, pool_norm=number % 2 > 0)
         (tmp_path / str(number)).mkdir()
@@ -180,7 +181,7 @@ def test_every_primitive_as_python(tmp_path: Path) -> None:
 # --- the Python file --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("known", ["DARTS_V2", "PC_DARTS_cifar"])
+@pytest.mark.parametrize("known", ["DARTS_V2", pytest.param("PC_DARTS_cifar", marks=pytest.mark.slow)])
 def test_darts_at_full_size_is_short(known: str, tmp_path: Path) -> None:
     made = space("darts", channels=36, cells=20)
     network = scrambled(Network(made.fill(made.parse(known))))

@@ -24,7 +24,6 @@ from nas.group import Ranks
 from nas.run import events, load_tensors
 from nas.strategies import STRATEGIES, OneShot, Task
 
-pytestmark = pytest.mark.xdist_group("group")  # a fixture for all
 RANDOM = {"p_darts": {"dropout": (0.0, 0.0, 0.0)}}  # what is drawn an image is not for a part
 CASES: list[tuple[str, dict[str, Any]]] = [(name, RANDOM.get(name, {})) for name in ONE_SHOT if name != "ofa"]
 DERIVED = ("derived_accuracy", "gap", "weighted_operations", "skip_connections", "collapsed")

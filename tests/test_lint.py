@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from conftest import Command
+from conftest import Command, over
 
 from nas.lint import Finding, Linter
 from nas.search_space import SPACES, space
@@ -150,7 +150,7 @@ def test_a_sound_space_has_no_errors_or_warnings(tmp_path: Path) -> None:
     assert {f.topic for f in findings} >= {"size", "params", "macs", "build", "supernet"}
 
 
-@pytest.mark.parametrize("name", list(SPACES))
+@pytest.mark.parametrize("name", over(SPACES))
 def test_the_spaces_of_the_library_have_no_errors(name: str) -> None:
     made = space(name, **SPACES.facts(name)["small"], input=(3, 8, 8))
     findings = list(Linter(made, made, samples=5).findings())

@@ -5,6 +5,7 @@ shapes, gradients, and that the closed form counts what the module holds.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,11 +23,15 @@ def settings(primitive: Primitive) -> list[dict[str, Any]]:
     return [{}, *single]
 
 
-CASES = [
+def turn(strides: Sequence[int], place: int) -> Sequence[int]:
+    return [strides[place % len(strides)]] if place else strides
+
+
+CASES = [  # the defaults with each stride, each other setting with one of them in turn
     (name, stride, given)
     for name in PRIMITIVES
-    for stride in PRIMITIVES[name].strides
-    for given in settings(PRIMITIVES[name])
+    for place, given in enumerate(settings(PRIMITIVES[name]))
+    for stride in turn(PRIMITIVES[name].strides, place)
 ]
 
 

@@ -77,8 +77,14 @@ def run(strategy: AskTell, given: Task, past: list[Report] | None = None) -> lis
     return list(strategy.reports(given))
 
 
-@pytest.mark.parametrize("name", BLACK_BOX)
-@pytest.mark.parametrize("on", SPACES)
+@pytest.mark.parametrize(
+    ("name", "on"),
+    [
+        pytest.param(name, on, marks=pytest.mark.slow if name in LONG and on != "chain" else ())
+        for name in BLACK_BOX
+        for on in SPACES
+    ],
+)
 def test_budget_and_legal_proposals(name: str, on: str) -> None:
     made, executor = space(on, **SPACES[on]), Toy(fails=0.2)
     reports = run(made_of(name, made), task(made, executor, trials=30))

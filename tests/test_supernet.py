@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 import torch
+from conftest import over
 
 from nas.graph import Builder, Hole
 from nas.network import Network
@@ -40,7 +41,7 @@ def test_darts_supernet_has_the_papers_size() -> None:
     assert sum(d.rows * len(d.options) for d in made.decisions) == 224
 
 
-@pytest.mark.parametrize("name", list(SPACES))
+@pytest.mark.parametrize("name", over(SPACES))
 def test_path_equals_one_hot_weights(name: str) -> None:
     made, supernet, x = small(name)
     supernet.eval()
@@ -50,7 +51,7 @@ def test_path_equals_one_hot_weights(name: str) -> None:
         assert torch.allclose(supernet(x, architecture), supernet(x, masks), rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", list(SPACES))
+@pytest.mark.parametrize("name", over(SPACES))
 def test_path_equals_the_network_with_its_weights(name: str) -> None:
     """The filled network, given the supernet's parameters of that path, computes the same."""
     made, supernet, x = small(name)
@@ -63,7 +64,7 @@ def test_path_equals_the_network_with_its_weights(name: str) -> None:
         assert torch.allclose(network(x), supernet(x, architecture), rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", list(SPACES))
+@pytest.mark.parametrize("name", over(SPACES))
 def test_gradient_reaches_weights_and_tables(name: str) -> None:
     made, supernet, x = small(name)
     tables = {d.name: torch.rand(d.rows, len(d.options), dtype=torch.float64) for d in made.decisions}
@@ -84,7 +85,7 @@ def test_gradient_reaches_weights_and_tables(name: str) -> None:
             assert (column.abs().sum() > 0) == (option in mixed), (decision.name, option)
 
 
-@pytest.mark.parametrize("name", list(SPACES))
+@pytest.mark.parametrize("name", over(SPACES))
 def test_recomputed_mixtures_are_the_same_and_keep_less(name: str) -> None:
     """To the bit: logits, gradients, running statistics; and fewer bytes wait for the gradient."""
     made, _, x = small(name)
