@@ -19,7 +19,7 @@ if __name__ == "__main__":
         supernet_step.lines(on, 5, ["weight", "alpha"]),
         supernet_step.lines(replace(on, order=2), 3, ["alpha"]),
         supernet_step.lines(replace(on, batch=64), 2, ["weight", "alpha"]),
-        supernet_step.lines(replace(on, batch=64, order=2), 1, ["alpha"]),
+        supernet_step.lines(replace(on, batch=64, order=2), 2, ["alpha"]),
         supernet_step.counts(on),
         supernet_step.scaling(on, 2),
         *(sampled_step.lines(name, rounds=10, batch=64, size=32) for name in sampled_step.SCALES),

@@ -24,19 +24,21 @@ STEPS = 4  # nodes computed in a cell; the output concatenates all of them
 EDGES = 14  # node i reads the cell's two inputs and the i nodes before it: 2 + 3 + 4 + 5
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
+def _norm(channels: int, affine: bool = False) -> nn.BatchNorm2d:
     """Batch normalisation without scale and shift: a scale could undo the weight of the mixture."""
-    return nn.BatchNorm2d(channels, affine=False)
+    return nn.BatchNorm2d(channels, affine=affine)
 
 
-def _relu_conv_norm(c_in: int, *, c_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(c_in, c_out, 1, bias=False), _norm(c_out))
+def relu_conv_norm(c_in: int, *, c_out: int, affine: bool = False) -> nn.Sequential:
+    return nn.Sequential(nn.ReLU(), nn.Conv2d(c_in, c_out, 1, bias=False), _norm(c_out, affine))
 
 
-def _separable(channels: int, *, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
+def separable(
+    channels: int, *, kernel: int, stride: int, dilation: int = 1, affine: bool = False
+) -> list[nn.Module]:
     padding = dilation * (kernel // 2)
     depthwise = nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
-    return [nn.ReLU(), depthwise, nn.Conv2d(channels, channels, 1, bias=False), _norm(channels)]
+    return [nn.ReLU(), depthwise, nn.Conv2d(channels, channels, 1, bias=False), _norm(channels, affine)]
 
 
 class Zero(nn.Module):
@@ -53,11 +55,11 @@ class Zero(nn.Module):
 class FactorizedReduction(nn.Module):
     """Halves height and width (both even): the second half of the channels sees the odd pixels."""
 
-    def __init__(self, c_in: int, *, c_out: int) -> None:
+    def __init__(self, c_in: int, *, c_out: int, affine: bool = False) -> None:
         super().__init__()
         self.even = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
-        self.norm = _norm(c_out)
+        self.norm = _norm(c_out, affine)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(x)  # (B, c_in, H, W)
@@ -84,10 +86,10 @@ def operation(name: str, *, channels: int, stride: int) -> nn.Module:
             pool = nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
             return nn.Sequential(pool, _norm(channels))
         case "dil_conv_3x3" | "dil_conv_5x5":
-            return nn.Sequential(*_separable(channels, kernel=kernel, stride=stride, dilation=2))
+            return nn.Sequential(*separable(channels, kernel=kernel, stride=stride, dilation=2))
         case "sep_conv_3x3" | "sep_conv_5x5":  # applied twice, only the first time with the stride
-            first = _separable(channels, kernel=kernel, stride=stride)
-            return nn.Sequential(*first, *_separable(channels, kernel=kernel, stride=1))
+            first = separable(channels, kernel=kernel, stride=stride)
+            return nn.Sequential(*first, *separable(channels, kernel=kernel, stride=1))
     raise ValueError(f"no operation {name!r} (there are: {', '.join(OPTIONS)})")
 
 
@@ -116,9 +118,9 @@ class Cell(nn.Module):
     ) -> None:
         """`inputs`: the channels put out by the cell before the last and by the last cell."""
         super().__init__()
-        shrink = FactorizedReduction if after_reduction else _relu_conv_norm
+        shrink = FactorizedReduction if after_reduction else relu_conv_norm
         self.preprocess0 = shrink(inputs[0], c_out=channels)
-        self.preprocess1 = _relu_conv_norm(inputs[1], c_out=channels)
+        self.preprocess1 = relu_conv_norm(inputs[1], c_out=channels)
         self.edges = nn.ModuleList(
             MixedOp(channels, stride=2 if reduction and source < 2 else 1, options=options)
             for node in range(STEPS)

@@ -1,7 +1,8 @@
 """A network of cells that DARTS found, as one would write it by hand: modules and loops, and only torch.
 
-The reference that training is measured against. With DARTS_V2, 36 channels and 20 cells it has 3,349,342
-parameters, without the second classifier that the paper trains it with.
+Its convolutions are those of `reference_darts.py`, with scale and shift in their norms. The reference that
+training is measured against. With DARTS_V2, 36 channels and 20 cells it has 3,349,342 parameters, without the
+second classifier that the paper trains it with.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from reference_darts import FactorizedReduction, relu_conv_norm, separable
 from torch import Tensor, nn
 
 Edges = Sequence[tuple[str, int]]  # (operation, which state it reads), two of each node
@@ -21,43 +23,21 @@ DARTS_V2: tuple[Edges, Edges] = (
 )  # fmt: skip
 
 
-def relu_conv_norm(c_in: int, c_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
-
-
-def separable(c: int, kernel: int, *, stride: int = 1, dilation: int = 1) -> list[nn.Module]:
-    padding = dilation * (kernel // 2)
-    depthwise = nn.Conv2d(c, c, kernel, stride, padding, dilation, groups=c, bias=False)
-    return [nn.ReLU(), depthwise, nn.Conv2d(c, c, 1, bias=False), nn.BatchNorm2d(c)]
-
-
-class FactorizedReduction(nn.Module):
-    """Halves height and width (both even): the second half of the channels sees the odd pixels."""
-
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__()
-        self.even = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
-        self.norm = nn.BatchNorm2d(c_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(x)
-        return self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1))
-
-
 def operation(name: str, c: int, stride: int) -> nn.Module:
+    """As a network has it when it is trained alone: norms with scale and shift, none behind pools."""
     kernel = 5 if name.endswith("5x5") else 3
     match name:
         case "skip_connect":
-            return nn.Identity() if stride == 1 else FactorizedReduction(c, c)
+            return nn.Identity() if stride == 1 else FactorizedReduction(c, c_out=c, affine=True)
         case "max_pool_3x3":
             return nn.MaxPool2d(3, stride, padding=1)
         case "avg_pool_3x3":
             return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
         case "dil_conv_3x3" | "dil_conv_5x5":
-            return nn.Sequential(*separable(c, kernel, stride=stride, dilation=2))
+            return nn.Sequential(*separable(c, kernel=kernel, stride=stride, dilation=2, affine=True))
         case "sep_conv_3x3" | "sep_conv_5x5":
-            return nn.Sequential(*separable(c, kernel, stride=stride), *separable(c, kernel))
+            first = separable(c, kernel=kernel, stride=stride, affine=True)
+            return nn.Sequential(*first, *separable(c, kernel=kernel, stride=1, affine=True))
     raise ValueError(f"no operation {name!r}")
 
 
@@ -67,8 +47,9 @@ class Cell(nn.Module):
     ) -> None:
         """`inputs`: channels of the two cells before; `after`: the last one of them is a reduction."""
         super().__init__()
-        self.preprocess0 = FactorizedReduction(inputs[0], c) if after else relu_conv_norm(inputs[0], c)
-        self.preprocess1 = relu_conv_norm(inputs[1], c)
+        shrink = FactorizedReduction if after else relu_conv_norm
+        self.preprocess0 = shrink(inputs[0], c_out=c, affine=True)
+        self.preprocess1 = relu_conv_norm(inputs[1], c_out=c, affine=True)
         self.sources = [source for _, source in edges]
         self.edges = nn.ModuleList(
             operation(name, c, 2 if reduction and source < 2 else 1) for name, source in edges

@@ -2,8 +2,8 @@
 
     python benchmarks/sampled_step.py [--spaces nasbench201 darts mobile] [--rounds 30] [--batch 64]
 
-Each round draws an architecture that was not seen before, and times one weight step of the strategy `rsws`
-along it, and one step of a `Network` of its own in a plain loop of PyTorch: SGD with momentum, gradients
+Each round draws an architecture, times one weight step of the strategy `rsws` along it, and builds it as a
+`Network` of its own, whose second step in a plain loop of PyTorch is timed: SGD with momentum, gradients
 clipped.
 """
 

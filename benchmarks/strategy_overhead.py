@@ -55,19 +55,28 @@ def windows(trials: int) -> dict[int, int]:
     return {end: end - min(1000, end // 2) for end in ends or [trials]}
 
 
-def measure(strategy: str, options: argparse.Namespace, folder: Path) -> tuple[list[float], float]:
-    """Seconds a trial in each window; seconds to take the finished run up."""
+def configured(strategy: str, options: argparse.Namespace) -> dict[str, Any]:
     scale = {"name": options.space} | ({"cells": options.cells} if options.cells else {})
     layers = {"space": scale, "strategy": strategy, "budget": f"{options.trials}trials", "controls": 0}
-    config = resolve_search([layers])
+    return resolve_search([layers])
+
+
+def taken_up(strategy: str, options: argparse.Namespace, folder: Path) -> None:
+    """Open a finished run again: all of it is told to a new strategy."""
+    with Run.open(folder) as run:
+        Search(run, configured(strategy, options), None, accuracy).search()
+
+
+def measure(strategy: str, options: argparse.Namespace, folder: Path) -> tuple[list[float], float]:
+    """Seconds a trial in each window; seconds to take the finished run up."""
+    config = configured(strategy, options)
     spans = windows(options.trials)
     clock = Clock([*spans, *spans.values()])
     with begin(config, folder) as run:
         Search(run, config, None, accuracy, clock).search()
     times = [(clock.at[end] - clock.at[first]) / (end - first) for end, first in spans.items()]
     began = time.process_time()
-    with Run.open(folder) as run:
-        Search(run, config, None, accuracy).search()
+    taken_up(strategy, options, folder)
     return times, time.process_time() - began
 
 

@@ -45,8 +45,8 @@ def alternated(ways: Mapping[str, Step], rounds: int, device: str = "cpu") -> di
     return {name: each[1:] for name, each in found.items()}
 
 
-def line(what: str, reference: Sequence[float], ours: Sequence[float], unit: str = "ms") -> str:
-    """A line of the table. Figures of one round belong together; times are in seconds, shown in the unit."""
+def line(what: str, reference: Sequence[float], ours: Sequence[float], unit: str = "s") -> str:
+    """A line of the table. Figures of one round belong together."""
     ratios = sorted(a / b for a, b in zip(reference, ours, strict=True))
     spread = f" ({ratios[0]:.2f} to {ratios[-1]:.2f})" if len(ratios) > 1 else ""
     figures = (told(statistics.median(each), unit) for each in (reference, ours))
@@ -54,15 +54,18 @@ def line(what: str, reference: Sequence[float], ours: Sequence[float], unit: str
 
 
 def told(figure: float, unit: str) -> str:
-    scale = {"s": 1.0, "ms": 1e3, "us": 1e6}.get(unit)
-    return f"{figure:,.0f} {unit}".rstrip() if scale is None else f"{figure * scale:,.3g} {unit}"
+    """With its unit; of seconds a part of them, three digits."""
+    if unit != "s":
+        return f"{figure:,.0f} {unit}".rstrip()
+    scale, unit = (1.0, "s") if figure >= 1 else (1e3, "ms") if figure >= 1e-3 else (1e6, "us")
+    return f"{figure * scale:#.3g} {unit}".replace(". ", " ")
 
 
 def machine() -> str:
     """What the figures are of."""
     info = Path("/proc/cpuinfo")
-    told = info.read_text().splitlines() if info.exists() else []
-    names = [each.partition(":")[2].strip() for each in told if each.startswith("model name")]
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [each.partition(":")[2].strip() for each in lines if each.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 

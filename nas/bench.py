@@ -8,11 +8,9 @@ are looked up by the exact literal.
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from nas.evaluators.table import Table, Tabular
 from nas.execution import Trial
 from nas.execution.simulated import Simulated
-from nas.execution.workers import begin_worker, context, end
+from nas.execution.workers import end, processes
 from nas.goal import Goal
 from nas.pareto import hypervolume, nondominated
 from nas.registry import label
@@ -276,8 +274,7 @@ def bench(
         with threadpool_limits(1):
             curves = [on.run(strategy, bound, seed=key) for key in keys]
     else:
-        given = (on, dict(os.environ))
-        pool = ProcessPoolExecutor(workers, context("nas.bench"), initializer=_start, initargs=given)
+        pool = processes(workers, ["nas.bench"], _start, on)
         try:
             jobs = [pool.submit(_run, strategy, bound, key) for key in keys]
             curves = [job.result() for job in jobs]
@@ -295,11 +292,10 @@ def bench(
 _bench: Bench | None = None  # of a worker process
 
 
-def _start(on: Bench, environment: Mapping[str, str]) -> None:
+def _start(on: Bench) -> None:
     import torch
 
     global _bench
-    begin_worker(environment)
     torch.set_num_threads(1)
     threadpool_limits(1)  # of the libraries under NumPy: on small matrices threads only wait for each other
     _bench = on

@@ -50,12 +50,23 @@ def sets(settings: list[str]) -> list[str]:
 
 
 def ledger(run: Path, *, without: tuple[str, ...] = ("start", "resume")) -> list[dict[str, Any]]:
-    """The lines of a run as they are compared: without what may differ between equal runs."""
-    from nas.run import TRANSIENT, events
+    """The lines of a run, none of them torn, as they are compared: without what may differ between equal
+    runs.
+    """
+    from nas.run import LEDGER, TRANSIENT
 
-    return [
-        {k: v for k, v in e.items() if k not in TRANSIENT} for e in events(run) if e["kind"] not in without
-    ]
+    events = [json.loads(line) for line in (run / LEDGER).read_text().splitlines()]
+    return [{k: v for k, v in e.items() if k not in TRANSIENT} for e in events if e["kind"] not in without]
+
+
+def mistakes(*layers: dict[str, Any]) -> list[str]:
+    """What is wrong with a configuration of a search."""
+    from nas.config import resolve_search
+    from nas.signature import Errors
+
+    with pytest.raises(Errors) as caught:
+        resolve_search(layers)
+    return caught.value.lines
 
 
 @dataclass(frozen=True)

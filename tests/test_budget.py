@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_config import mistakes
+from conftest import mistakes
 
 from nas.budget import Budget
 from nas.config import resolve_search

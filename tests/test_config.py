@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import mistakes
 
 from nas.config import merge, override, resolve_search, resolve_training
 from nas.data import DATA
@@ -21,12 +22,6 @@ from nas.subject import identify
 
 FREE = [name for name in DATA if name not in ("folder", "npz")]  # data that need no path
 SUBJECTS = ["darts:DARTS_V2", "nasbench201:|none~0|+|none~0|none~1|+|none~0|none~1|none~2|", "resnet20"]
-
-
-def mistakes(*layers: dict[str, Any]) -> list[str]:
-    with pytest.raises(Errors) as caught:
-        resolve_search(layers)
-    return caught.value.lines
 
 
 def plain(config: dict[str, Any]) -> Any:

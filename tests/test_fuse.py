@@ -94,7 +94,7 @@ def test_fused_trains_as_plain(name: str) -> None:
     made, plain, fused = pair(name)
     torch.manual_seed(3)
     classes = made.scale["classes"]
-    batches = [(images(), torch.randint(classes, (4,))) for _ in range(2)]
+    batches = [(images(), torch.randint(classes, (4,))) for _ in range(3)]
     ends = []
     for supernet in (plain, fused):
         supernet.train()

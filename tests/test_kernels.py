@@ -48,20 +48,61 @@ def assert_same_derivatives(ours: Tensor, theirs: Tensor, of: list[Tensor]) -> N
     torch.testing.assert_close(*seconds)
 
 
+def operands(form: Form, size: int = 9) -> tuple[Tensor, Tensor]:
+    """x and the weight."""
+    read = form.sizes(torch.Size((1, 1, size, size)))["x"][1]
+    x = images(read, size)
+    return x, torch.randn(form.sizes(x.shape)["w"], dtype=torch.float64, requires_grad=True)
+
+
+def by_pytorch(x: Tensor, weight: Tensor, form: Form) -> Tensor:
+    each = torch.cat([x] * form.lanes, 1) if getattr(form, "shared", False) else x
+    steps = {name: getattr(form, name) for name in ("stride", "padding", "dilation") if hasattr(form, name)}
+    return F.conv2d(each, weight, groups=each.shape[1] // weight.shape[1], **steps)
+
+
 @compiler
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_convolutions(form: Form) -> None:
-    shared = getattr(form, "shared", False)
-    x = images(form.channels * (1 if shared else form.lanes))
-    weight = torch.randn(form.sizes(x.shape)["w"], dtype=torch.float64, requires_grad=True)
-    each = torch.cat([x] * form.lanes, 1) if shared else x
-    assert convolution.usable(x, form)
-    theirs = F.conv2d(each, weight, groups=each.shape[1] // weight.shape[1], **strides(form))
-    assert_same_derivatives(convolution.convolved(x, weight, form), theirs, [x, weight])
+    x, weight = operands(form)
+    assert convolution.usable(x, weight, form)
+    ours = convolution.convolved(x, weight, form)
+    assert_same_derivatives(ours, by_pytorch(x, weight, form), [x, weight])
 
 
-def strides(form: Form) -> dict[str, int]:
-    return {name: getattr(form, name) for name in ("stride", "padding", "dilation") if hasattr(form, name)}
+@compiler
+@pytest.mark.parametrize(
+    "form",
+    [
+        *(Pointwise(*each) for each in ((2, 16, 48), (3, 48, 32), (8, 16, 16))),
+        *(Depthwise(*each) for each in ((3, 16, True, 5, 1, 4, 2), (2, 32, False, 3, 2, 1, 1))),
+    ],
+    ids=str,
+)
+def test_convolutions_in_single_precision(form: Form) -> None:
+    """Of so many pixels that they are summed in parts."""
+    exact = operands(form, 33)
+    given = [each.detach().float().requires_grad_() for each in exact]
+    assert convolution.usable(given[0], given[1], form)
+    ours, theirs = convolution.convolved(given[0], given[1], form), by_pytorch(exact[0], exact[1], form)
+    along = torch.randn_like(theirs)
+    found = [ours, *torch.autograd.grad(ours, given, along.float())]
+    for one, other in zip(found, [theirs, *torch.autograd.grad(theirs, exact, along)], strict=True):
+        assert (one - other).abs().max() <= 2e-6 * other.abs().max()
+
+
+@compiler
+def test_what_does_not_fit_is_left_to_pytorch() -> None:
+    """Other channels, another type, no pixel left, channels that do not come in vectors."""
+    form = Pointwise(2, 16, 16)
+    x, weight = operands(form)
+    assert not convolution.usable(x[:, :16], weight, form)
+    assert not convolution.usable(x, weight.float(), form)
+    assert not convolution.usable(x, weight[:16], form)
+    x, weight = operands(odd := Pointwise(2, 12, 16))
+    assert not convolution.usable(x, weight, odd)
+    inner = Depthwise(1, 8, False, 5, 1, 0, 1)
+    assert not convolution.usable(images(8, 4), torch.ones(8, 1, 5, 5).double(), inner)
 
 
 either = pytest.mark.parametrize("kernels", [nullcontext, build.off])
@@ -124,17 +165,15 @@ def test_values_far_from_zero_keep_their_digits() -> None:
 
 @compiler
 def test_threads_do_not_change_bits() -> None:
-    form, then = Depthwise(3, 16, True, 5, 1, 4, 2), Pointwise(3, 16, 16)
-    x, before = images(16, 33), torch.get_num_threads()
-    weight = torch.randn(48, 1, 5, 5, dtype=torch.float64, requires_grad=True)
-    other = torch.randn(48, 16, 1, 1, dtype=torch.float64, requires_grad=True)
-    found = []
+    form, then = Depthwise(6, 16, True, 5, 1, 4, 2), Pointwise(6, 16, 48)
+    (x, first), (_, second) = operands(form, 33), operands(then)
+    found, before = [], torch.get_num_threads()
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            y = convolution.convolved(convolution.convolved(x, weight, form), other, then)
-            z = mixing.mixed([Term(y, torch.ones(48).double(), (0, 1, 2), False, Norm(1e-5))], 3)
-            found.append([z, *torch.autograd.grad(z.square().sum(), [x, weight, other])])
+            y = convolution.convolved(convolution.convolved(x, first, form), second, then)
+            z = mixing.mixed([Term(y, torch.ones(288).double(), tuple(range(6)), False, Norm(1e-5))], 6)
+            found.append([z, *torch.autograd.grad(z.square().sum(), [x, first, second])])
     finally:
         torch.set_num_threads(before)
     for other in found[1:]:

@@ -23,15 +23,16 @@ def settings(primitive: Primitive) -> list[dict[str, Any]]:
     return [{}, *single]
 
 
-def turn(strides: Sequence[int], place: int) -> Sequence[int]:
-    return [strides[place % len(strides)]] if place else strides
+def in_turn(strides: Sequence[int], place: int, stride: int) -> bool:
+    return not place or strides[place % len(strides)] == stride
 
 
-CASES = [  # the defaults with each stride, each other setting with one of them in turn
-    (name, stride, given)
+CASES = [  # quick are the defaults with each stride, and each other setting with one of them in turn
+    pytest.param(name, stride, given, marks=() if in_turn(strides, place, stride) else pytest.mark.slow)
     for name in PRIMITIVES
+    for strides in [PRIMITIVES[name].strides]
     for place, given in enumerate(settings(PRIMITIVES[name]))
-    for stride in turn(PRIMITIVES[name].strides, place)
+    for stride in strides
 ]
 
 

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nas import hand_designed
 from nas.config import resolve_training
-from nas.data import Dataset, load
 from nas.data.batches import Augment
 from nas.recipe import BELONGS, Recipe, recipe, recipe_for, recipes
 from nas.subject import identify
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load("digits", root=Path(), limit=200)
 
 
 def resolved(what: str, **layer: Any) -> dict[str, Any]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import reference_network
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call
-
-from benchmarks import reference_network
-from benchmarks.reference_darts import (
+from reference_darts import (
     EDGES,
     OPTIONS,
     Alphas,
@@ -26,6 +23,9 @@ from benchmarks.reference_darts import (
     weight_optimizer,
     weight_step,
 )
+from torch import Tensor, nn
+from torch.func import functional_call
+
 from nas.network import Network as Graphs
 from nas.search_space import space
 

@@ -21,7 +21,7 @@ from commands import Begun, begin, descendants, wait_for
 from conftest import TINY_DARTS, TINY_RANDOM, TINY_TRAIN, Command, ledger, sets
 
 from nas import interruption
-from nas.run import Run, load_tensors, replace, save_tensors
+from nas.run import TRANSIENT, Run, load_tensors, replace, save_tensors
 from nas.search_space import space
 
 DARTS = ["search", *sets([*TINY_DARTS, "budget=4epochs"]), "--device", "cpu"]
@@ -417,6 +417,11 @@ def test_two_workers_give_what_one_gives(nas: Command, tmp_path: Path) -> None:
     assert ledger(Path("one")) == ledger(Path("two"))
     assert ledger(Path("one"), without=()) == ledger(Path("two"), without=())
     assert Path("one/best.yaml").read_bytes() == Path("two/best.yaml").read_bytes()
+
+
+def test_what_may_differ_between_equal_runs() -> None:
+    """No more than was promised."""
+    assert {"time", "seconds", "pid", "host", "worker"} == TRANSIENT
 
 
 def test_workers_end_with_a_parent_that_is_killed(nas: Command, tmp_path: Path) -> None:

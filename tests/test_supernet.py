@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from pathlib import Path
 from random import Random
 
 import pytest
+import reference_darts as reference
 import torch
 from conftest import over
 
@@ -17,9 +16,6 @@ from nas.primitives import PRIMITIVES, primitive
 from nas.primitives.layers import ACTS, NORMS
 from nas.search_space import SPACES, Decision, SearchSpace, space
 from nas.supernet import Supernet
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-import reference_darts as reference
 
 
 def small(name: str) -> tuple[SearchSpace, Supernet, torch.Tensor]:

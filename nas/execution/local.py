@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any
 
 from nas.execution.executor import EXECUTORS, Evaluator, Trial
 from nas.execution.pool import Lost, Outcome, Pool
-from nas.execution.workers import Packed, begin_worker, context, end, evaluated
+from nas.execution.workers import Packed, end, evaluated, processes
 
 TRAINING = ("nas.train", "torch._dynamo")  # what a training imports: each optimizer does the second
 
@@ -74,12 +73,7 @@ class Local(Pool[Future[Any]]):
         return Packed.of(self.evaluate, threads=self.threads)
 
     def begin(self, worker: int) -> Future[Any]:
-        pool = self._pools[worker] = ProcessPoolExecutor(
-            1,
-            mp_context=context(*TRAINING),
-            initializer=_start,
-            initargs=(self._packed, worker, dict(os.environ)),
-        )
+        pool = self._pools[worker] = processes(1, TRAINING, _start, self._packed, worker)
         return pool.submit(_ready)
 
     def send(self, worker: int, trial: Trial, seed: int) -> Future[Any]:
@@ -110,12 +104,10 @@ class Local(Pool[Future[Any]]):
 _evaluator: Evaluator | None = None  # of a worker process
 
 
-def _start(packed: Packed, worker: int, environment: Mapping[str, str]) -> None:
-    """Make a worker process ready."""
+def _start(packed: Packed, worker: int) -> None:
     import torch
 
     global _evaluator
-    begin_worker(environment)
     _evaluator = packed.opened()
     if getattr(_evaluator, "device", None) == "cuda" and torch.cuda.device_count() > 1:
         torch.cuda.set_device(worker % torch.cuda.device_count())  # what "cuda" means in this process

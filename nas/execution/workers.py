@@ -89,25 +89,29 @@ def evaluated(evaluate: Evaluator, trial: Trial, *, seed: int) -> Result | Excep
         return error if isinstance(error, Exception) else RuntimeError(f"it called sys.exit({error})")
 
 
-def context(*modules: str) -> BaseContext:
-    """How processes of workers begin: where the system can, as forks of one that has imported these modules
-    and did nothing else. They are there at once, and share its memory.
+def processes(
+    count: int, imported: Sequence[str], begin: Callable[..., None], *given: Any
+) -> ProcessPoolExecutor:
+    """Worker processes, each made ready by ``begin(*given)``; they end with this one.
+
+    Where the system can they are forks of one that has imported these modules and did nothing else: they are
+    there at once, and share its memory.
     """
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    chosen = multiprocessing.get_context("forkserver")
-    chosen.set_forkserver_preload(list(modules))
-    return chosen
+    if sys.platform == "linux":
+        context: BaseContext = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(imported))
+    else:
+        context = multiprocessing.get_context("spawn")
+    first = (dict(os.environ), begin, given)
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=first)
 
 
-def begin_worker(environment: Mapping[str, str]) -> None:
-    """Make this process one that has its parent's environment, which what it is a fork of may have had
-    another of; that ends with its parent, and leaves it to the parent what Ctrl-C means.
-    """
-    os.environ.clear()
+def _begin(environment: Mapping[str, str], begin: Callable[..., None], given: Sequence[Any]) -> None:
+    os.environ.clear()  # what this is a fork of keeps the environment in which it began
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent knows what Ctrl-C means
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    begin(*given)
 
 
 def _end_with_parent() -> None:

@@ -17,6 +17,7 @@ from nas.kernels import build
 from nas.kernels.build import TYPES, compiled
 
 LAST = torch.channels_last
+WIDEST = 64  # channels of a pointwise lane: PyTorch is as fast with wider ones
 Sizes = dict[str, tuple[int, ...]]
 
 
@@ -34,8 +35,8 @@ class Form(Protocol):
         """The numbers of the library's `Shape`, in its order."""
         ...
 
-    def fits(self, x: Tensor) -> bool:
-        """Whether the library computes with channels as these are, in numbers of this type."""
+    def fits(self, size: int) -> bool:
+        """Whether the library computes with channels as these are, in numbers of `size` bytes."""
         ...
 
 
@@ -60,13 +61,16 @@ class Depthwise(NamedTuple):
             (side + 2 * self.padding - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
             for side in x[2:]
         ]
-        return {"x": x, "w": (wide, 1, self.kernel, self.kernel), "y": (x[0], wide, *sides)}
+        read = self.channels if self.shared else wide
+        weight = (wide, 1, self.kernel, self.kernel)
+        return {"x": (x[0], read, *x[2:]), "w": weight, "y": (x[0], wide, *sides)}
 
     def facts(self, sizes: Sizes) -> tuple[int, ...]:
+        """Batch; height and width of x; of y; channels, lanes, shared; kernel, stride, padding, dilation."""
         shape = (sizes["x"][0], *sizes["x"][2:], *sizes["y"][2:], self.channels, self.lanes, self.shared)
         return (*shape, self.kernel, self.stride, self.padding, self.dilation)
 
-    def fits(self, x: Tensor) -> bool:
+    def fits(self, size: int) -> bool:
         return True
 
 
@@ -82,28 +86,31 @@ class Pointwise(NamedTuple):
         return "pointwise"
 
     def sizes(self, x: torch.Size) -> Sizes:
-        wide = self.lanes * self.out
-        return {"x": x, "w": (wide, self.channels, 1, 1), "y": (x[0], wide, *x[2:])}
+        read, wide = self.lanes * self.channels, self.lanes * self.out
+        weight = (wide, self.channels, 1, 1)
+        return {"x": (x[0], read, *x[2:]), "w": weight, "y": (x[0], wide, *x[2:])}
 
     def facts(self, sizes: Sizes) -> tuple[int, ...]:
+        """Pixels of all images, lanes, channels read, channels written."""
         batch, _, height, width = sizes["x"]
         return batch * height * width, self.lanes, self.channels, self.out
 
-    def fits(self, x: Tensor) -> bool:
-        at_once = 64 // x.element_size()
-        return self.channels % at_once == 0 == self.out % at_once
+    def fits(self, size: int) -> bool:
+        at_once = 64 // size
+        return self.channels % at_once == 0 == self.out % at_once and max(self[1:]) <= WIDEST
 
 
-def usable(x: Tensor, form: Form) -> bool:
-    """Whether `convolved` computes with such tensors here."""
-    return form.fits(x) and build.usable(form.library, x)
+def usable(x: Tensor, weight: Tensor, form: Form) -> bool:
+    """Whether `convolved` computes with these tensors here."""
+    if not build.usable(form.library, x) or weight.dtype != x.dtype or not form.fits(x.element_size()):
+        return False
+    sizes = form.sizes(x.shape)
+    return (sizes["x"], sizes["w"]) == (x.shape, weight.shape) and min(sizes["y"]) > 0
 
 
 def convolved(x: Tensor, weight: Tensor, form: Form) -> Tensor:
-    """Convolutions of x (batch, channels, h, w), all lanes side by side or one that they share.
-
-    `weight`: (lanes x channels, of a group, kernel, kernel). Gives (batch, lanes x channels, ...).
-    Differentiable any number of times.
+    """Convolutions of x (batch, channels, height, width), which hold the channels of all lanes side by side,
+    or of one that they share; sizes are those of `form.sizes`. Differentiable any number of times.
     """
     found: Tensor = _Product.apply("y", form, x.shape, x, weight)  # type: ignore[no-untyped-call]
     return found

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "vectors.h"
+#include "convolution.h"
 
 namespace {
 
@@ -216,17 +216,6 @@ void weight_gradient(const T* x, const T* g, T* dw, const Shape& s, int threads)
 }
 
 }  // namespace
-
-#define EXPORTED(T, NAME)                                                                                  \
-    extern "C" void forward_##NAME(const T* x, const T* w, T* y, const Shape* s, int threads) {            \
-        forward<T>(x, w, y, *s, threads);                                                                  \
-    }                                                                                                      \
-    extern "C" void input_gradient_##NAME(const T* w, const T* g, T* dx, const Shape* s, int threads) {    \
-        input_gradient<T>(w, g, dx, *s, threads);                                                          \
-    }                                                                                                      \
-    extern "C" void weight_gradient_##NAME(const T* x, const T* g, T* dw, const Shape* s, int threads) {   \
-        weight_gradient<T>(x, g, dw, *s, threads);                                                         \
-    }
 
 EXPORTED(float, float32)
 EXPORTED(double, float64)

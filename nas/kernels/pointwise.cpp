@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "vectors.h"
+#include "convolution.h"
 
 namespace {
 
@@ -18,7 +18,8 @@ struct Shape {
 
 constexpr int64_t NEAR = 1 << 12;  // numbers that the nearest cache holds beside others
 constexpr int64_t BLOCK = 64;      // pixels at a time if the weights are more; else 8: memory is read in its order
-constexpr int64_t PART = 1024;     // pixels whose products are summed before they meet those of others
+constexpr int64_t PART = 1024;     // pixels, at least, whose products are summed before they meet those of others
+constexpr int64_t PARTS = 64;      // of all pixels, at most
 
 // `R` vectors of what `P` pixels come to: to[q] = sum over k of from[q][k] * w[k].
 template <typename T, int R, int P>
@@ -97,12 +98,12 @@ inline void rows(const T* x, int64_t x_step, const T* g, int64_t g_step, T* to, 
 template <typename T>
 void weight_gradient(const T* x, const T* g, T* dw, const Shape& s, int threads) {
     const int64_t x_step = s.lanes * s.in, g_step = s.lanes * s.out, size = s.lanes * s.out * s.in;
-    const int64_t count = (s.pixels + PART - 1) / PART;
+    const int64_t most = std::max(PART, (s.pixels + PARTS - 1) / PARTS), count = (s.pixels + most - 1) / most;
     std::vector<T> parts(count * size, T(0));
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t part = 0; part < count; ++part)
-        for (int64_t p = part * PART; p < std::min(s.pixels, (part + 1) * PART); p += 32) {
-            const int64_t n = std::min(int64_t(32), std::min(s.pixels, (part + 1) * PART) - p);
+        for (int64_t p = part * most, end = std::min(s.pixels, p + most); p < end; p += 32) {
+            const int64_t n = std::min(int64_t(32), end - p);
             for (int64_t lane = 0; lane < s.lanes; ++lane) {
                 const T *a = x + p * x_step + lane * s.in, *b = g + p * g_step + lane * s.out;
                 T* to = parts.data() + part * size + lane * s.out * s.in;
@@ -121,17 +122,6 @@ void weight_gradient(const T* x, const T* g, T* dw, const Shape& s, int threads)
 }
 
 }  // namespace
-
-#define EXPORTED(T, NAME)                                                                                  \
-    extern "C" void forward_##NAME(const T* x, const T* w, T* y, const Shape* s, int threads) {            \
-        forward<T>(x, w, y, *s, threads);                                                                  \
-    }                                                                                                      \
-    extern "C" void input_gradient_##NAME(const T* w, const T* g, T* dx, const Shape* s, int threads) {    \
-        input_gradient<T>(w, g, dx, *s, threads);                                                          \
-    }                                                                                                      \
-    extern "C" void weight_gradient_##NAME(const T* x, const T* g, T* dw, const Shape* s, int threads) {   \
-        weight_gradient<T>(x, g, dw, *s, threads);                                                         \
-    }
 
 EXPORTED(float, float32)
 EXPORTED(double, float64)
