@@ -19,7 +19,7 @@ search: $(STAMP)
 	@echo "report   $(RUN)/report.md"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
