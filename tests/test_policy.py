@@ -76,6 +76,22 @@ def random_policy(kind: str, address: str, seed: int = 0) -> Policy:
     return found
 
 
+@every_policy
+@every_space
+def test_with_a_bound_nothing_is_certain(kind: str, address: str) -> None:
+    """Of k entries with logits within +-b, no chance is further than exp(2 b k) from the uniform one."""
+    found = policy(kind, made(address), seed=0, bound=0.4)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.normal_(0, 30.0)
+        chances = found.log_prob(everything(address))
+        kept = sum(slot.keep for slot in found.layout.slots)
+        assert (chances + math.log(len(chances))).abs().max() <= 0.8 * kept
+        assert chances.exp().sum() == pytest.approx(1.0)
+        found.bound = None
+        assert (found.log_prob(everything(address)) + math.log(len(chances))).abs().max() > 0.8 * kept
+
+
 def chances(found: Policy, address: str) -> Tensor:
     return found.log_prob(everything(address)).detach().exp()
 

@@ -31,11 +31,19 @@ REPAIRS = 3  # illegal draws, the closest to legal
 
 
 class Policy(nn.Module, ABC):
-    """A distribution over all architectures of a space, legal or not."""
+    """A distribution over all architectures of a space, legal or not.
 
-    def __init__(self, space: SearchSpace) -> None:
+    `bound`: with it a logit l is bound x tanh(l), so that nothing becomes certain (Bello et al., Neural
+    combinatorial optimization with reinforcement learning, 2017).
+    """
+
+    def __init__(self, space: SearchSpace, bound: float | None = None) -> None:
         super().__init__()
         self.layout = Layout(space)
+        self.bound = bound
+
+    def bounded(self, logits: Tensor) -> Tensor:
+        return logits if self.bound is None else self.bound * logits.tanh()
 
     @abstractmethod
     def draw(self, generator: torch.Generator, count: int, temperature: float = 1.0) -> Tensor:
@@ -64,8 +72,8 @@ class Policy(nn.Module, ABC):
 class Tabular(Policy):
     """One logit for each entry; decisions are independent. Begins uniform."""
 
-    def __init__(self, space: SearchSpace) -> None:
-        super().__init__(space)
+    def __init__(self, space: SearchSpace, bound: float | None = None) -> None:
+        super().__init__(space, bound)
         self.logits = nn.Parameter(torch.zeros(len(self.layout.entries), dtype=torch.float64))
         self._lattice = Lattice(self.layout)
         by_keep: dict[int, list[Slot]] = {}
@@ -76,21 +84,25 @@ class Tabular(Policy):
     def draw(self, generator: torch.Generator, count: int, temperature: float = 1.0) -> Tensor:
         shape = (2, count, *self._lattice.index.shape[:2])
         uniform = torch.rand(shape, generator=generator, dtype=torch.float64).numpy()
-        return torch.from_numpy(self._lattice.draw(self.logits.detach().numpy() / temperature, uniform))
+        logits = self.bounded(self.logits.detach()).numpy()
+        return torch.from_numpy(self._lattice.draw(logits / temperature, uniform))
 
     def measure(self, chosen: Tensor, *, spread: bool = True) -> tuple[Tensor, Tensor]:
         total, entropy = self.logits.new_zeros(()), self.logits.new_zeros(())
-        extended = nn.functional.pad(self.logits, (0, 1), value=NEVER)
+        logits = self.bounded(self.logits)
+        extended = nn.functional.pad(logits, (0, 1), value=NEVER)
         for keep, index in self._groups:
             sums, entropies = measured(extended[index], keep, spread=spread)
             total, entropy = total + sums.sum(), entropy + entropies.sum()
-        return self.logits[chosen].sum(-1) - total, entropy.expand(len(chosen))
+        return logits[chosen].sum(-1) - total, entropy.expand(len(chosen))
 
     def ascend(self, architecture: Architecture, step: float) -> None:
-        """Add `step` times the gradient of the architecture's log-probability to the logits.
+        """Add `step` times the gradient of the architecture's log-probability to the logits, which no bound
+        may bend.
 
         That is, for each entry, whether it is kept, less the chance that it is.
         """
+        assert self.bound is None
         logits = self.logits.detach().numpy()
         logits -= step * self._lattice.chances(logits)
         logits[self.layout.numbers(architecture)] += step
@@ -104,8 +116,10 @@ class Autoregressive(Policy):
         seed: of the weights, uniform in +-0.08 as those of Zoph & Le.
     """
 
-    def __init__(self, space: SearchSpace, *, hidden: int = 64, seed: int = 0) -> None:
-        super().__init__(space)
+    def __init__(
+        self, space: SearchSpace, bound: float | None = None, *, hidden: int = 64, seed: int = 0
+    ) -> None:
+        super().__init__(space, bound)
         entries = len(self.layout.entries)
         with randomness(seed, "policy"):
             self.cell = nn.LSTMCell(hidden, hidden)
@@ -124,9 +138,9 @@ class Autoregressive(Policy):
         state = (torch.zeros_like(inputs), torch.zeros_like(inputs))
         for number, (slot, index) in enumerate(zip(self.layout.slots, self._index, strict=True)):
             state = self.cell(inputs, state)
-            logits = state[0] @ self.head[index.flatten()].T
+            logits = self.bounded(state[0] @ self.head[index.flatten()].T)
             logits = logits.masked_fill(index.flatten() == len(self.layout.entries), NEVER)
-            logits = logits.unflatten(-1, index.shape).double()
+            logits = logits.view(count, *index.shape).double()
             chosen = choose(number, logits)
             yield slot.keep, logits, chosen
             inputs = self.embedding[chosen].sum(1)
@@ -152,9 +166,9 @@ class Autoregressive(Policy):
         return total, entropy
 
 
-def policy(kind: Kind, space: SearchSpace, *, seed: int) -> Policy:
+def policy(kind: Kind, space: SearchSpace, *, seed: int, bound: float | None = None) -> Policy:
     """The policy of that kind, untrained."""
-    return Tabular(space) if kind == "tabular" else Autoregressive(space, seed=seed)
+    return Tabular(space, bound) if kind == "tabular" else Autoregressive(space, bound, seed=seed)
 
 
 def propose(learned: Policy, seen: Callable[[Architecture], bool], *, seed: int, number: int) -> Architecture:
