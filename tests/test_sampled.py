@@ -243,7 +243,7 @@ def _plant(strategy: Sampled) -> None:
 
 @pytest.mark.parametrize("policy", ["lstm", "tabular"])
 def test_the_controller_raises_the_chance_of_a_path_with_a_planted_reward(policy: Any) -> None:
-    strategy = prepared(ENAS(policy=policy, samples=10, policy_lr=0.02), "nasbench201")
+    strategy = prepared(ENAS(policy=policy, samples=10, policy_lr=0.1), "nasbench201")
     assert isinstance(strategy, ENAS)
     good = strategy.task.space.parse("best")
 
