@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nas.network import Network
 from nas.search_space import Architecture, SearchSpace, space
-from nas.strategies.rsws import Rsws
+from nas.strategies.rsws import RSWS
 
 SCALES = {
     "nasbench201": {"channels": 16, "cells": 1},
@@ -30,16 +30,16 @@ SCALES = {
 }
 
 
-def searching(made: SearchSpace, batch: int, size: int) -> Rsws:
+def searching(made: SearchSpace, batch: int, size: int) -> RSWS:
     """A search that is about to begin."""
-    strategy = Rsws(batch=batch)
+    strategy = RSWS(batch=batch)
     strategy.horizon, strategy.rate = 1, strategy.lr
     strategy.prepare(timing.task(made, batch=batch, size=size))
     strategy.supernet.train()
     return strategy
 
 
-def alone(strategy: Rsws, path: Architecture, x: Tensor, y: Tensor) -> Step:
+def alone(strategy: RSWS, path: Architecture, x: Tensor, y: Tensor) -> Step:
     """A step of the network of a path, which has its own weights."""
     made = strategy.task.space
     published = {"affine": True, "pool_norm": False, **made.supernet}

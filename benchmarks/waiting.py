@@ -55,7 +55,7 @@ def commands(rounds: int) -> Iterator[str]:
         return timing.line(what, found["reference"], found["ours"])
 
     yield beside("`nas --help` beside Python", "pass", "--help")
-    yield beside("`nas list` beside Python", "pass", "list")
+    yield beside("`nas list strategies` beside Python", "pass", "list strategies")
     imports = "import torch, torch._dynamo"
     yield beside(f"`nas search` of one step beside `{imports}`", imports, ONE_STEP)
 
@@ -106,7 +106,9 @@ def _hashed(cell: Architecture) -> str:
     for target, node in enumerate(cell.literal.split("+"), 1):
         for op, source in re.findall(r"(\w+)~(\d)", node):
             graph.add_edge(int(source), target, op=op)
-    return str(networkx.weisfeiler_lehman_graph_hash(graph, edge_attr="op"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of another hash in versions before
+        return str(networkx.weisfeiler_lehman_graph_hash(graph, edge_attr="op"))
 
 
 def files(rounds: int) -> Iterator[str]:
