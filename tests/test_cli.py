@@ -14,6 +14,8 @@ import yaml
 from conftest import TINY, TINY_DARTS, TINY_RANDOM, TINY_TRAIN, Command, Outcome, sets
 from PIL import Image
 
+from nas.cli.listing import KINDS, Imported, Read
+
 V2 = "darts:DARTS_V2"
 COST = {"name", "params", "macs", "macs_attention", "input", "classes"}
 SEARCH = {"run", "space", "strategy", "best", "params", "macs", "metrics", "controls", "cost"}
@@ -194,6 +196,13 @@ def test_lists(nas: Command, kind: str) -> None:
         assert row["name"]
         assert row.get("summary", "-").strip(), f"{row['name']} says nothing of itself"
     assert len(nas("list", kind).out.splitlines()) == len(listed)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, rows in KINDS.items() if isinstance(rows, Read)])
+def test_what_is_read_is_what_is_registered(kind: str) -> None:
+    rows = KINDS[kind]
+    assert isinstance(rows, Read)
+    assert rows() == Imported(rows.package, rows.registry)()
 
 
 def test_list_of_runs(nas: Command, runs: Path, tmp_path: Path) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json as encoder
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,14 +18,41 @@ from nas.cli import options as o
 Row = dict[str, Any]
 
 
-def _registry(module: str, name: str) -> Callable[[], list[Row]]:
-    def rows() -> list[Row]:
-        import importlib
+@dataclass(frozen=True)
+class Imported:
+    """What a package registers."""
 
-        registry = getattr(importlib.import_module(module), name)
-        return [{"name": each, "summary": registry.summary(each)} for each in registry]
+    package: str
+    registry: str
 
-    return rows
+    def __call__(self) -> list[Row]:
+        registry = getattr(import_module(self.package), self.registry)
+        return [{"name": each, "summary": registry.summary(each)} for each in sorted(registry)]
+
+
+@dataclass(frozen=True)
+class Read(Imported):
+    """The same, where all of it is registered by decorators in the package's own files: these are read, as
+    importing them, and PyTorch, would take seconds.
+    """
+
+    def __call__(self) -> list[Row]:
+        spec = find_spec(self.package)
+        assert spec is not None
+        assert spec.origin is not None
+        files = sorted(Path(spec.origin).parent.glob("*.py"))
+        found = [row for path in files for row in registered(path.read_text(encoding="utf-8"), self.registry)]
+        return sorted(found, key=lambda row: str(row["name"]))
+
+
+def registered(text: str, registry: str) -> Iterator[Row]:
+    """Name and summary of what a module's text registers by a decorator."""
+    decorator = f"{registry}.register"
+    for node in ast.parse(text).body if f"@{decorator}(" in text else ():
+        for call in getattr(node, "decorator_list", ()):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == decorator:
+                doc = ast.get_docstring(node) or ""  # type: ignore[arg-type]
+                yield {"name": ast.literal_eval(call.args[0]), "summary": doc.partition("\n")[0]}
 
 
 def _primitives() -> list[Row]:
@@ -85,16 +116,16 @@ def _runs() -> list[Row]:
 
 
 KINDS: dict[str, Callable[[], list[Row]]] = {
-    "spaces": _registry("nas.search_space", "SPACES"),
+    "spaces": Read("nas.search_space", "SPACES"),
     "primitives": _primitives,
     "operations": _operations,
-    "strategies": _registry("nas.strategies", "STRATEGIES"),
-    "evaluators": _registry("nas.evaluators", "EVALUATORS"),
-    "proxies": _registry("nas.evaluators", "PROXIES"),
+    "strategies": Read("nas.strategies", "STRATEGIES"),
+    "evaluators": Read("nas.evaluators", "EVALUATORS"),
+    "proxies": Imported("nas.evaluators", "PROXIES"),
     "baselines": _baselines,
-    "inspections": _registry("nas.inspection", "INSPECTIONS"),
-    "prunings": _registry("nas.pruning", "PRUNINGS"),
-    "data": _registry("nas.data", "DATA"),
+    "inspections": Read("nas.inspection", "INSPECTIONS"),
+    "prunings": Imported("nas.pruning", "PRUNINGS"),
+    "data": Read("nas.data", "DATA"),
     "recipes": _recipes,
     "runs": _runs,
 }
