@@ -1,7 +1,4 @@
-"""All ratios in one table: `make bench`. About half an hour on two cores.
-
-python benchmarks/everything.py
-"""
+"""All ratios in one table, by `make bench`: of the supernet, of a path, of a network alone, of waiting."""
 
 from __future__ import annotations
 

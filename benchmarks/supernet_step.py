@@ -220,7 +220,7 @@ def scaling(on: Setting, rounds: int) -> Iterator[str]:
         *({"channels": channels} for channels in (8, 32)),
         *({"cells": cells} for cells in (4, 14)),
         *({"batch": batch} for batch in (4, 32)),
-        *({"operations": plain.OPTIONS[:count]} for count in (4, 6)),
+        *({"operations": operations} for operations in (plain.OPTIONS[::2], plain.OPTIONS[:6])),
     ]
     for change in others:
         yield from lines(replace(on, **change), rounds, ["weight"], ways(on)[-1:])

@@ -58,7 +58,8 @@ def told(figure: float, unit: str) -> str:
     if unit != "s":
         return f"{figure:,.0f} {unit}".rstrip()
     scale, unit = (1.0, "s") if figure >= 1 else (1e3, "ms") if figure >= 1e-3 else (1e6, "us")
-    return f"{figure * scale:#.3g} {unit}".replace(". ", " ")
+    figure *= scale
+    return f"{figure:.{0 if figure >= 100 else 1 if figure >= 10 else 2}f} {unit}"
 
 
 def machine() -> str:
