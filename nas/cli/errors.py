@@ -65,13 +65,13 @@ def goes_on_with(command: str) -> None:
 
 def exit_status(error: BaseException, *, debug: bool = False) -> int:
     """Print the sentence for `error` to stderr; the exit status."""
-    from nas.run import RunFailed
-
     interrupted = isinstance(error, KeyboardInterrupt)
     if isinstance(error, SystemExit):
         interrupted = error.code == INTERRUPTED  # typer's way to say KeyboardInterrupt
     if isinstance(error, SystemExit) and not interrupted:
         return error.code if isinstance(error.code, int) else (DONE if error.code is None else FAILED)
+    from nas.run import RunFailed  # here, as most commands come to this place to say that they are done
+
     if debug:
         import traceback
 
