@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from functools import partial
 from random import Random
 
 import pytest
@@ -244,3 +245,29 @@ def test_a_supernet_that_has_run_can_be_pickled() -> None:
     expected = fused.eval()(x, tables)
     assert_close(expected, pickle.loads(pickle.dumps(fused))(x, tables), "pickled")
     assert_close(expected, copy.deepcopy(fused)(x, tables), "copied")
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [("nasbench201", "aot_eager"), pytest.param("darts", "inductor", marks=pytest.mark.slow)],
+)
+def test_a_compiled_step_is_the_same(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs, gradients to weights and tables, running statistics; with and without inactive options."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend, fullgraph=True))
+    made, plain, _ = pair(name)
+    compiled = Supernet(made, compile=True).double()
+    compiled.load_state_dict(plain.state_dict())
+    tables, x = tables_of(made), images()
+    some = {d.name: torch.tensor([[i != 1 for i in range(len(d.options))]] * d.rows) for d in made.decisions}
+    for active in (None, some):
+        found = []
+        for supernet in (plain, compiled):
+            for _ in range(2):  # what is active is fused when it was so before
+                output = supernet.train()(x, tables, active)
+            weights = [*supernet.parameters(), *tables.values()]
+            loss = (output / output.detach().std()).square().mean()
+            found.append([output, *torch.autograd.grad(loss, weights, allow_unused=True)])
+        for what, (one, other) in enumerate(zip(*found, strict=True)):
+            absent = torch.zeros(())
+            assert_close(absent if one is None else one, absent if other is None else other, str(what))
+        assert_same_state(plain, compiled)

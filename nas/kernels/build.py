@@ -51,7 +51,7 @@ def compiled(name: str) -> ctypes.CDLL | None:
 def usable(name: str, x: torch.Tensor) -> bool:
     """Whether the library `name` can be had, and computes with such images (batch, channels, h, w)."""
     fits = x.device.type == "cpu" and x.dtype in TYPES and x.dim() == 4 and x.numel() > 0
-    return fits and _off == 0 and compiled(name) is not None
+    return fits and _off == 0 and not torch.compiler.is_compiling() and compiled(name) is not None
 
 
 _off = 0

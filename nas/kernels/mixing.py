@@ -229,10 +229,11 @@ def _composed(terms: Sequence[Term], targets: int) -> Tensor:
             x = _normed(x, norm)
         if shared and total is not None and lanes == tuple(range(targets)):
             whole = total.unflatten(1, (targets, -1))  # type: ignore[no-untyped-call]
-            total = torch.addcmul(whole, x.unsqueeze(1), weight.view(targets, -1, 1, 1)).flatten(1, 2)
+            scale = weight.to(x.dtype).view(targets, -1, 1, 1)
+            total = torch.addcmul(whole, x.unsqueeze(1), scale).flatten(1, 2)
             continue
         if shared or norm is None:
-            y = (torch.cat([x] * len(lanes), 1) if shared else x) * weight[:, None, None]
+            y = (torch.cat([x] * len(lanes), 1) if shared else x) * weight.to(x.dtype)[:, None, None]
         else:
             y = _normed(x, norm, weight)
         y = to_targets(y, lanes, targets, 1)

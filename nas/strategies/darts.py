@@ -39,11 +39,8 @@ class Darts(Differentiable):
 
     def check(self, space: SearchSpace) -> None:
         super().check(space)
-        if self.recompute and self.order == 2:
-            raise ValueError(
-                "strategy.order=2 takes second derivatives, which strategy.recompute does not give: leave "
-                "one of them out"
-            )
+        if self.order == 2:
+            self.refuse("strategy.order=2", "recompute", *(["compile"] if self.unrolled == "exact" else []))
 
     def alpha_gradient(self, train: Batch, valid: Batch) -> Tensors:
         """The gradient of the validation loss with respect to each alpha, of first or second order."""
@@ -59,9 +56,10 @@ class Darts(Differentiable):
 
     def loss(self, weights: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Cross-entropy of the supernet with these weights; its running statistics stay as they are."""
-        with still(self.supernet):
-            logits = torch.func.functional_call(self.supernet, dict(weights), (batch[0], self.mixing()))
-        return nn.functional.cross_entropy(logits, batch[1])
+        x, y = batch
+        with still(self.supernet), self.rounding():
+            logits = torch.func.functional_call(self.supernet, dict(weights), (x, self.mixing()))
+            return nn.functional.cross_entropy(logits, y)
 
     def stepped(
         self, weights: Mapping[str, Tensor], batch: Batch, *, differentiable: bool = False

@@ -8,6 +8,8 @@ when what is trained, which architecture is derived.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -44,6 +46,8 @@ class Differentiable(SharedWeights):
         warmup: the first share of the epochs, in which the weights alone are trained.
         alpha_lr, alpha_betas, alpha_weight_decay: of the alphas: Adam.
         recompute: activations inside mixtures are computed again for the gradient: less memory, more time.
+        compile: fused mixtures are compiled by `torch.compile`, which takes minutes before the first step of
+            a large supernet. On CPUs the kernels of `nas.kernels` are used instead where it is false.
         guard: what a collapse (`nas.strategies.collapse`) leads to: a warning, or the end of the
             search with the network of the last healthy epoch; ``off`` saves evaluating the derived path.
         hessian: every how many epochs the largest eigenvalue of the Hessian of the validation loss in the
@@ -55,6 +59,7 @@ class Differentiable(SharedWeights):
     alpha_betas: tuple[float, float] = (0.5, 0.999)
     alpha_weight_decay: Rate = 1e-3
     recompute: bool = False
+    compile: bool = False
     guard: Reaction = "warn"
     hessian: Epochs = 0
 
@@ -64,22 +69,33 @@ class Differentiable(SharedWeights):
 
     def check(self, space: SearchSpace) -> None:
         super().check(space)
-        if self.recompute and self.hessian:
-            raise ValueError(
-                "strategy.hessian takes second derivatives, which strategy.recompute does not give: leave "
-                "one of them out"
-            )
+        if self.hessian:
+            self.refuse("strategy.hessian", "recompute", "compile")
         if space.finish is not None:
             raise ValueError(
                 f"the wiring of {space.name!r} decides its widths, so its options cannot be mixed: search it "
                 "with a strategy that trains architectures, as --strategy random does"
             )
 
+    def refuse(self, what: str, *names: str) -> None:
+        """Raises ValueError if one of these, which give no second derivatives, is asked for with `what`."""
+        for name in names:
+            if getattr(self, name):
+                raise ValueError(
+                    f"{what} takes second derivatives, which strategy.{name} does not give: "
+                    "leave one of them out"
+                )
+
     # --- what a method changes ------------------------------------------------------------------------------
 
     def build(self) -> Supernet:
         """The supernet."""
-        return Supernet(self.task.space, recompute=self.recompute)
+        return Supernet(self.task.space, **self.form)
+
+    @property
+    def form(self) -> dict[str, bool]:
+        """How supernets of this search are to be computed."""
+        return {"recompute": self.recompute, "compile": self.compile}
 
     def start(self, decision: Decision) -> Tensor:
         """The alphas of a decision at the start: (rows, options)."""
@@ -171,15 +187,29 @@ class Differentiable(SharedWeights):
 
     def alpha_gradient(self, train: Batch, valid: Batch) -> Tensors:
         """The gradient of the validation loss with respect to each alpha, at the present weights."""
-        loss = nn.functional.cross_entropy(self.supernet(valid[0], *self.drawn(detached=False)), valid[1])
+        x, y = valid
+        with self.rounding(), self.fixed():
+            loss = nn.functional.cross_entropy(self.supernet(x, *self.drawn(detached=False)), y)
         found = torch.autograd.grad(loss + self.penalty(), list(self.alphas.values()))
         return dict(zip(self.alphas, found, strict=True))
+
+    @contextmanager
+    def fixed(self) -> Iterator[None]:
+        """Within it the weights ask for no gradient: what is compiled would compute it unasked."""
+        for weight in self.weights.values():
+            weight.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for weight in self.weights.values():
+                weight.requires_grad_(True)
 
     def weight_step(self, train: Batch) -> tuple[Tensor, Tensor]:
         """Descend the training loss with respect to the weights; the loss and the number of right answers."""
         x, y = train
-        logits = self.supernet(x, *self.drawn(detached=True))
-        loss = nn.functional.cross_entropy(logits, y)
+        with self.rounding():
+            logits = self.supernet(x, *self.drawn(detached=True))
+            loss = nn.functional.cross_entropy(logits, y)
         self.weight_optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.descend()

@@ -57,7 +57,7 @@ class DrNAS(Differentiable):
         }
 
     def build(self) -> Supernet:
-        return Supernet(self.task.space, partial=self.partial, recompute=self.recompute)
+        return Supernet(self.task.space, partial=self.partial, **self.form)
 
     def warming(self, number: int) -> bool:
         """Whether the epoch is one of the first of its half."""

@@ -88,7 +88,7 @@ class PDarts(Differentiable):
     def build(self) -> Supernet:
         """The supernet of the stage, with dropout behind its skip connections."""
         space = deepened(self.task.space, self.depths[self.stage])
-        supernet = Supernet(space, recompute=self.recompute)
+        supernet = Supernet(space, **self.form)
         for node in space.graph.nodes:
             if isinstance(node.op, Hole):
                 options = space.decision(node.op.decision).options

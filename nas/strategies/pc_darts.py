@@ -45,7 +45,7 @@ class PCDarts(Differentiable):
         super().prepare(task)
 
     def build(self) -> Supernet:
-        return Supernet(self.task.space, partial=self.partial, recompute=self.recompute)
+        return Supernet(self.task.space, partial=self.partial, **self.form)
 
     def start(self, decision: Decision) -> Tensor:
         """The alphas of a decision at the start: of its options, and in a last column of its rows."""

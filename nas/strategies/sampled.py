@@ -109,8 +109,9 @@ class Sampled(SharedWeights):
         right = torch.zeros((), device=self.device, dtype=torch.int64)
         self.weight_optimizer.zero_grad(set_to_none=True)  # None, not 0: SGD passes over what no path uses
         for place, path in enumerate(paths):
-            logits = self.supernet(x, path)
-            loss = self.loss(place, logits, y)
+            with self.rounding():
+                logits = self.supernet(x, path)
+                loss = self.loss(place, logits, y)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             right += (logits.detach().argmax(1) == y).sum()

@@ -60,6 +60,8 @@ class SharedWeights(OneShot):
             are ``synchronised``, and see the whole batch, or ``local``, and see the part.
         norm: what batch norms normalise by when the supernet is evaluated (`nas.supernet.norms`).
         recalibrated: batches of training images, for ``norm=recalibrated``.
+        precision: of training: ``bfloat16`` runs the supernet under autocast; weights, norms and sums of
+            gradients stay as they are, and what is evaluated is evaluated in float32.
     """
 
     epochs: Count = 50
@@ -72,6 +74,7 @@ class SharedWeights(OneShot):
     batch_norms: Literal["synchronised", "local"] = "synchronised"
     norm: Policy = "tracked"
     recalibrated: Count = 10
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -161,6 +164,10 @@ class SharedWeights(OneShot):
     def together(self) -> AbstractContextManager[None]:
         """Within it batch norms see what the whole group sees, if they are to."""
         return self.group.together() if self.batch_norms == "synchronised" else nullcontext()
+
+    def rounding(self) -> torch.autocast:
+        """Within it a loss is computed in the precision of training."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def agreed(self) -> list[Tensor]:
         """What must be the same in all processes after each step, beside the weights."""

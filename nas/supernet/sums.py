@@ -115,12 +115,17 @@ def summed(values: Sequence[Value], targets: int) -> list[Tensor]:
         norm, scale, shift = (
             (None, value.weight, None) if value.norms is None else value.norms.times(value.weight)
         )
-        terms.append(Term(value.x, scale.to(value.x.dtype), value.targets, value.shared, norm))
+        exact = torch.promote_types(
+            value.x.dtype, torch.float32
+        )  # norms have no parameters in half precision
+        terms.append(Term(value.x, scale.to(exact), value.targets, value.shared, norm))
         if shift is not None:
             shift = to_targets(shift, value.targets, targets)
             total = shift if total is None else total + shift
     whole = mixing.mixed(terms, targets)
-    return list((whole if total is None else whole + total[:, None, None]).chunk(targets, 1))
+    if total is not None:
+        whole = whole + total.to(whole.dtype)[:, None, None]
+    return list(whole.chunk(targets, 1))
 
 
 def _alone(values: Sequence[Value], targets: int) -> list[Tensor]:

@@ -6,7 +6,9 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nas.graph import JOINS, Graph, Hole, Node, Option, Value
@@ -41,6 +43,8 @@ class Supernet(OpenNetwork):
         partial: k, where only a k-th of the channels goes through operations to choose from (PC-DARTS).
         recompute: mixtures keep no inner values for the gradient and compute them again (less memory).
         fuse: mixtures of one node are computed together, as few wide operations (`nas.supernet.fuse`).
+        compile: what is fused is compiled by `torch.compile` where it is trained: at the first step, and
+            again where other options are active. First derivatives alone can be taken through it.
 
     Options of a width, and sliced options of an attribute, share one widest tensor. A path takes its part of
     it and runs at its own shapes. A soft choice of width runs the widest and masks channels.
@@ -55,12 +59,14 @@ class Supernet(OpenNetwork):
         partial: int = 1,
         recompute: bool = False,
         fuse: bool = True,
+        compile: bool = False,
     ) -> None:
-        self.recompute, self.fuse = recompute, fuse
+        self.recompute, self.fuse, self._to_compile = recompute, fuse, compile
         self._programs: OrderedDict[object, Program] = OrderedDict()
         self._warned = False
         self._last: object = None  # the options that were active in the last call that gave up some
         self._fusions: dict[bool, tuple[Fusion, Program]] = {}  # of all options, of those that are active
+        self._compiled: tuple[Program, Callable[..., Tensor]] | None = None
         published = space.supernet
         super().__init__(
             space,
@@ -104,7 +110,7 @@ class Supernet(OpenNetwork):
                 scalars = Weights(weights, active, self.drop_path if self.training else 0.0)
                 program = self._mixed(weights)
                 if program is self._program and self.fuse and not scalars.drop:
-                    program = self._fused(scalars)
+                    return self._fused(x, scalars)
                 return self._execute(program.inference, x, scalars)[program.output]
             weights = hard(self.space, weights)
         program = self.path(weights)
@@ -176,21 +182,38 @@ class Supernet(OpenNetwork):
         """The program for tables, with what is active in them, as few wide operations."""
         return fuse(self.space, self.graph, self._runners(self.graph), self._widest, weights)
 
-    def _fused(self, weights: Weights) -> Program:
-        """The same as a program; the plain one if what is active was not so in the last such call: where it
-        is drawn for each step, rewriting would cost more than it saves.
+    def _fused(self, x: Tensor, weights: Weights) -> Tensor:
+        """The mixtures computed together; one by one if what is active was not so in the last such call:
+        where it is drawn for each step, rewriting would cost more than it saves.
         """
         some = weights.active is not None
         if some and weights.active != self._last:
             self._last = weights.active
             self._fusions.pop(some, None)
-            return self._program
+            return self._execute(self._program.inference, x, weights)[self._program.output]
         if some not in self._fusions:
             made = self.fusion(weights)
             self._fusions[some] = made, self._compile(made.graph, made.runs)
         fusion, program = self._fusions[some]
         fusion.begin()
-        return program
+        if self._to_compile and self.training and torch.is_grad_enabled():
+            return self._traced(program, weights.active)(x, weights.tables)
+        return self._execute(program.inference, x, weights)[program.output]
+
+    def _traced(self, program: Program, active: dict[str, list[Any]] | None) -> Callable[..., Tensor]:
+        """A program as a compiled function of images and tables."""
+        if self._compiled is None or self._compiled[0] is not program:
+
+            def run(x: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+                weights = Weights(tables)
+                weights.active = active
+                return self._execute(program.inference, x, weights)[program.output]
+
+            self._compiled = program, torch.compile(run, dynamic=False)
+        return self._compiled[1]
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_compiled": None}  # of this process alone
 
     def _warn(self) -> None:
         if self._warned:
