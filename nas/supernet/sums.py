@@ -115,10 +115,8 @@ def summed(values: Sequence[Value], targets: int) -> list[Tensor]:
         norm, scale, shift = (
             (None, value.weight, None) if value.norms is None else value.norms.times(value.weight)
         )
-        exact = torch.promote_types(
-            value.x.dtype, torch.float32
-        )  # norms have no parameters in half precision
-        terms.append(Term(value.x, scale.to(exact), value.targets, value.shared, norm))
+        kind = value.x.dtype if value.x.dtype.itemsize >= 4 else torch.float32  # norms have no fewer digits
+        terms.append(Term(value.x, scale.to(kind), value.targets, value.shared, norm))
         if shift is not None:
             shift = to_targets(shift, value.targets, targets)
             total = shift if total is None else total + shift
