@@ -54,11 +54,15 @@ class Darts(Differentiable):
                 gradients = list(torch.autograd.grad(self.loss(stepped, valid), list(self.alphas.values())))
         return dict(zip(self.alphas, gradients, strict=True))
 
-    def loss(self, weights: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Cross-entropy of the supernet with these weights; its running statistics stay as they are."""
+    def loss(self, weights: Mapping[str, Tensor], batch: Batch, *, detached: bool = False) -> Tensor:
+        """Cross-entropy of the supernet with these weights; its running statistics stay as they are.
+        Detached: it has no gradient to the alphas.
+        """
         x, y = batch
         with still(self.supernet), self.rounding():
-            logits = torch.func.functional_call(self.supernet, dict(weights), (x, self.mixing()))
+            logits = torch.func.functional_call(
+                self.supernet, dict(weights), (x, self.mixing(detached=detached))
+            )
             return nn.functional.cross_entropy(logits, y)
 
     def stepped(
@@ -67,36 +71,40 @@ class Darts(Differentiable):
         """The weights after one step of SGD with momentum and weight decay on `batch`: w' of equation 6."""
         gradients = self.group.mean(
             torch.autograd.grad(
-                self.loss(weights, batch), list(weights.values()), create_graph=differentiable
+                self.loss(weights, batch, detached=not differentiable),
+                list(weights.values()),
+                create_graph=differentiable,
             )
         )
-        return {
-            name: weight
-            - self.rate * (gradient + self.weight_decay * weight + self.momentum * self._velocity(name))
-            for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
-        }
+        old = list(weights.values())
+        with torch.set_grad_enabled(differentiable):
+            step = torch._foreach_add(gradients, old, alpha=self.weight_decay)
+            step = torch._foreach_add(step, self._velocities(), alpha=self.momentum)
+            new = torch._foreach_add(old, step, alpha=-self.rate)
+        return dict(zip(weights, new, strict=True))
 
-    def _velocity(self, name: str) -> Tensor | float:
-        velocity: Tensor | None = self.weight_optimizer.state[self.weights[name]].get("momentum_buffer")
-        return 0.0 if velocity is None else velocity
+    def _velocities(self) -> list[Tensor]:
+        found = [self.weight_optimizer.state[w].get("momentum_buffer") for w in self.weights.values()]
+        return [
+            torch.zeros_like(w) if v is None else v for w, v in zip(self.weights.values(), found, strict=True)
+        ]
 
     def _finite_difference(self, train: Batch, valid: Batch) -> list[Tensor]:
         """Equations 7 and 8: Hessian times gradient from two gradients, at w +- epsilon v / |v|."""
         alphas = list(self.alphas.values())
-        stepped = {name: w.detach().requires_grad_() for name, w in self.stepped(self.weights, train).items()}
+        stepped = {name: w.requires_grad_() for name, w in self.stepped(self.weights, train).items()}
         gradients = self.group.mean(
             torch.autograd.grad(self.loss(stepped, valid), [*alphas, *stepped.values()])
         )
         direct, v = gradients[: len(alphas)], gradients[len(alphas) :]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(v)))
         radius = self.epsilon / norm
+        weights = [weight.detach() for weight in self.weights.values()]
+        change = torch._foreach_mul(v, radius)
         sides = []
-        for sign in (1, -1):
-            moved = {
-                name: weight.detach() + sign * radius * direction
-                for (name, weight), direction in zip(self.weights.items(), v, strict=True)
-            }
-            sides.append(torch.autograd.grad(self.loss(moved, train), alphas))
+        for moved in (torch._foreach_add, torch._foreach_sub):
+            at = dict(zip(self.weights, moved(weights, change), strict=True))
+            sides.append(torch.autograd.grad(self.loss(at, train), alphas))
         return [
             g - self.rate * (up - down) / (2 * radius) for g, up, down in zip(direct, *sides, strict=True)
         ]
