@@ -227,7 +227,7 @@ def test_a_hook_is_called() -> None:
     assert called
 
 
-@pytest.mark.parametrize("name", ["darts", "nasbench201"])
+@pytest.mark.parametrize("name", ["darts", "nasbench201", "mobile"])
 def test_looking_moves_no_statistics(name: str) -> None:
     """Neither does the first look, which lays them side by side."""
     made, plain, fused = pair(name)

@@ -75,7 +75,7 @@ class Sliced:
         for own, wide in self._pairs:  # each by itself: norms may be in another mode than what holds them
             own.training = wide.training
             if isinstance(own, nn.modules.batchnorm._BatchNorm):
-                own.momentum = wide.momentum
+                own.momentum, own.track_running_stats = wide.momentum, wide.track_running_stats
         parts = self.tensors()
         output: Tensor = functional_call(self.template, parts, inputs)
         if self.columns is not None and any(own.training for own, _ in self._pairs):
