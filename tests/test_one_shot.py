@@ -56,6 +56,15 @@ def test_a_compiled_search_goes_the_same_way(order: Any, monkeypatch: pytest.Mon
         assert torch.allclose(torch.as_tensor(one), torch.as_tensor(other), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("darts", {"recompute": True}), ("gdas", {}), ("proxyless", {}), ("r_darts", {"drop_path": 0.2})],
+)
+def test_what_would_not_be_compiled_is_refused(name: str, given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"do not go together: leave strategy\.compile out"):
+        STRATEGIES[name](compile=True, **given).check(task().space)
+
+
 @pytest.mark.parametrize("given", [{"hessian": 1}, {"order": 2, "unrolled": "exact"}])
 def test_second_derivatives_cannot_be_compiled(given: dict[str, Any]) -> None:
     strategy: SharedWeights = Darts(compile=True, **given)

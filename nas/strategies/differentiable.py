@@ -71,6 +71,9 @@ class Differentiable(SharedWeights):
         super().check(space)
         if self.hessian:
             self.refuse("strategy.hessian", "recompute", "compile")
+        if self.compile and (self.recompute or not self.steady):
+            why = "strategy.recompute" if self.recompute else "options that are drawn for each step"
+            raise ValueError(f"{why} and strategy.compile do not go together: leave strategy.compile out")
         if space.finish is not None:
             raise ValueError(
                 f"the wiring of {space.name!r} decides its widths, so its options cannot be mixed: search it "
@@ -91,6 +94,11 @@ class Differentiable(SharedWeights):
     def build(self) -> Supernet:
         """The supernet."""
         return Supernet(self.task.space, **self.form)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the steps of an epoch run the same options."""
+        return True
 
     @property
     def form(self) -> dict[str, bool]:

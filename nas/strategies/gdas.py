@@ -31,6 +31,10 @@ class GDAS(Differentiable):
     tau_min: Positive = 0.1
     norm: Policy = "batch"
 
+    @property
+    def steady(self) -> bool:
+        return False
+
     def begin_epoch(self, number: int) -> None:
         share = number / max(1, self.horizon - 1)
         self.temperature = self.tau + share * (self.tau_min - self.tau)

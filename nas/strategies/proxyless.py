@@ -42,6 +42,10 @@ class Proxyless(Differentiable):
     cost: Measure = "macs"
     strength: Rate = 0.0
 
+    @property
+    def steady(self) -> bool:
+        return False
+
     def prepare(self, task: Task) -> None:
         super().prepare(task)
         if self.strength:

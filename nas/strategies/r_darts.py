@@ -29,5 +29,9 @@ class RobustDarts(Differentiable):
     weight_decay: Rate = 27e-4
     drop_path: Share = 0.0
 
+    @property
+    def steady(self) -> bool:
+        return self.drop_path == 0
+
     def begin_epoch(self, number: int) -> None:
         self.supernet.drop_path = self.drop_path * number / self.horizon
