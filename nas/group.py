@@ -143,8 +143,9 @@ class _WholeBatch(TorchFunctionMode):
     ) -> Tensor:  # fmt: skip
         size, channels = self.group.size, input.shape[1]
         dims = [d for d in range(input.dim()) if d != 1]
-        var, mean = torch.var_mean(input, dims, correction=0)
-        own = torch.zeros(size, 1, 1, dtype=input.dtype, device=input.device)
+        exact = input.float() if input.dtype == torch.bfloat16 else input
+        var, mean = torch.var_mean(exact, dims, correction=0)
+        own = torch.zeros(size, 1, 1, dtype=exact.dtype, device=input.device)
         own[self.group.rank] = 1.0
         means, variances = _sum(own * torch.stack([mean, var])).unbind(1)
         mean = means.mean(0)
@@ -157,5 +158,5 @@ class _WholeBatch(TorchFunctionMode):
         scale = torch.rsqrt(var + eps) * (1.0 if weight is None else weight)
         shift = (0.0 if bias is None else bias) - mean * scale
         shape = [1, channels] + [1] * (input.dim() - 2)
-        normalised: Tensor = input * scale.view(shape) + shift.view(shape)
-        return normalised
+        normalised: Tensor = exact * scale.view(shape) + shift.view(shape)
+        return normalised.to(input.dtype)

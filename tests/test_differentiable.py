@@ -122,13 +122,6 @@ def test_other_spaces_can_be_searched_as_well(name: str, where: str) -> None:
     assert strategy.task.space.why_not(strategy.best()) is None
 
 
-@pytest.mark.parametrize("given", [{"hessian": 1}, {"order": 2}])
-def test_second_derivatives_need_what_is_kept(given: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=f"strategy.{next(iter(given))}.* takes second derivatives"):
-        Darts(recompute=True, **given).check(made())  # type: ignore[arg-type]
-    Darts(recompute=True).check(made())
-
-
 # --- what each is about ------------------------------------------------------------------------------------
 
 

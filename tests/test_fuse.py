@@ -271,3 +271,4 @@ def test_a_compiled_step_is_the_same(name: str, backend: str, monkeypatch: pytes
             absent = torch.zeros(())
             assert_close(absent if one is None else one, absent if other is None else other, str(what))
         assert_same_state(plain, compiled)
+    assert_same_state(compiled, pickle.loads(pickle.dumps(compiled)))

@@ -99,6 +99,11 @@ def test_means_of_two_processes_and_how_they_differ(tmp_path: Path) -> None:
         assert found["mean"] == [0.5, 0.5]
         assert found["gradient"] == [1.0, 1.0]  # d(sum of all ranks' results) / dx: two halves
         assert "the alphas are not the same in all 2" in found["said"]
+        assert found["norm"].dtype == torch.bfloat16
+        own = torch.arange(16.0).view(2, 8)[number].view(2, 1, 2, 2)
+        expected = (own - 7.5) / torch.arange(16.0).var(correction=0).sqrt()
+        assert torch.allclose(found["norm"].float(), expected, rtol=0.01, atol=0.01)
+        assert found["running"].tolist() == [7.5]
 
 
 def _in_two(number: int, size: int, port: int, folder: Path) -> None:
@@ -114,7 +119,13 @@ def _in_two(number: int, size: int, port: int, folder: Path) -> None:
     (mean,) = group.mean([x])
     mean.sum().backward()
     assert x.grad is not None
+    images, running = torch.arange(16.0).view(2, 8)[number].view(2, 1, 2, 2), torch.zeros(2, 1)
+    with group.together():  # statistics in float32, of the whole batch
+        norm = torch.nn.functional.batch_norm(
+            images.bfloat16(), running[0], running[1], None, None, True, 1.0
+        )
     found = {"mean": mean.tolist(), "gradient": x.grad.tolist(), "said": said}
+    found |= {"norm": norm, "running": running[0]}
     torch.save(found, folder / f"{number}.pt")
     dist.destroy_process_group()
 

@@ -6,7 +6,7 @@ of training (second order, equation 6).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nas.search_space import SearchSpace
 from nas.strategies.differentiable import Differentiable
 from nas.strategies.shared_weights import Batch, Positive, Tensors
 from nas.strategies.strategy import STRATEGIES
@@ -37,10 +36,16 @@ class Darts(Differentiable):
     unrolled: Literal["finite", "exact"] = "finite"
     epsilon: Positive = 0.01
 
-    def check(self, space: SearchSpace) -> None:
-        super().check(space)
-        if self.order == 2:
-            self.refuse("strategy.order=2", "recompute", *(["compile"] if self.unrolled == "exact" else []))
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
+        if self.order == 1:
+            return
+        if self.recompute:
+            yield "strategy.order=2 takes gradients at other weights, which strategy.recompute does not know"
+        if self.compile and self.unrolled == "exact":
+            yield "strategy.unrolled=exact takes second derivatives, which strategy.compile does not give"
+        if self.precision == "bfloat16" and self.unrolled == "finite":
+            yield "strategy.unrolled=finite moves weights a little, which strategy.precision rounds away"
 
     def alpha_gradient(self, train: Batch, valid: Batch) -> Tensors:
         """The gradient of the validation loss with respect to each alpha, of first or second order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -40,6 +41,11 @@ class DartsPT(Differentiable):
 
     epochs: Count = 80
     tune: Count = 5
+
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
+        if self.compile:
+            yield "darts_pt gives options up one after another, which strategy.compile cannot follow"
 
     def prepare(self, task: Task) -> None:
         super().prepare(task)

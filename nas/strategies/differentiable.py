@@ -46,8 +46,8 @@ class Differentiable(SharedWeights):
         warmup: the first share of the epochs, in which the weights alone are trained.
         alpha_lr, alpha_betas, alpha_weight_decay: of the alphas: Adam.
         recompute: activations inside mixtures are computed again for the gradient: less memory, more time.
-        compile: fused mixtures are compiled by `torch.compile`, which takes minutes before the first step of
-            a large supernet. On CPUs the kernels of `nas.kernels` are used instead where it is false.
+        compile: what a step runs is compiled by `torch.compile`, for minutes before the first step of a
+            large supernet; instead of the kernels of `nas.kernels`, which are for CPUs.
         guard: what a collapse (`nas.strategies.collapse`) leads to: a warning, or the end of the
             search with the network of the last healthy epoch; ``off`` saves evaluating the derived path.
         hessian: every how many epochs the largest eigenvalue of the Hessian of the validation loss in the
@@ -69,36 +69,26 @@ class Differentiable(SharedWeights):
 
     def check(self, space: SearchSpace) -> None:
         super().check(space)
-        if self.hessian:
-            self.refuse("strategy.hessian", "recompute", "compile")
-        if self.compile and (self.recompute or not self.steady):
-            why = "strategy.recompute" if self.recompute else "options that are drawn for each step"
-            raise ValueError(f"{why} and strategy.compile do not go together: leave strategy.compile out")
+        for each in self.conflicts():
+            raise ValueError(f"{each}: leave one of them out")
         if space.finish is not None:
             raise ValueError(
                 f"the wiring of {space.name!r} decides its widths, so its options cannot be mixed: search it "
                 "with a strategy that trains architectures, as --strategy random does"
             )
 
-    def refuse(self, what: str, *names: str) -> None:
-        """Raises ValueError if one of these, which give no second derivatives, is asked for with `what`."""
-        for name in names:
-            if getattr(self, name):
-                raise ValueError(
-                    f"{what} takes second derivatives, which strategy.{name} does not give: "
-                    "leave one of them out"
-                )
+    def conflicts(self) -> Iterator[str]:
+        """What does not go together, and why."""
+        if self.hessian and self.recompute:
+            yield "strategy.hessian takes second derivatives, which strategy.recompute does not give"
+        if self.recompute and self.compile:
+            yield "strategy.recompute runs parts of a step again, which strategy.compile cannot follow"
 
     # --- what a method changes ------------------------------------------------------------------------------
 
     def build(self) -> Supernet:
         """The supernet."""
         return Supernet(self.task.space, **self.form)
-
-    @property
-    def steady(self) -> bool:
-        """Whether the steps of an epoch run the same options."""
-        return True
 
     @property
     def form(self) -> dict[str, bool]:
@@ -147,6 +137,11 @@ class Differentiable(SharedWeights):
     def prepare(self, task: Task) -> None:
         """Build supernet, alphas, optimizers and batches."""
         super().prepare(task)
+        if self.compile and self.group.size > 1 and self.batch_norms == "synchronised":
+            raise ValueError(
+                "synchronised batch norms speak with other workers within a step, which strategy.compile "
+                "cannot follow: set strategy.batch_norms=local, or leave strategy.compile out"
+            )
         self.renew()
         self.watch = Guard(task.space)
 
@@ -198,18 +193,19 @@ class Differentiable(SharedWeights):
         x, y = valid
         with self.rounding(), self.fixed():
             loss = nn.functional.cross_entropy(self.supernet(x, *self.drawn(detached=False)), y)
-        found = torch.autograd.grad(loss + self.penalty(), list(self.alphas.values()))
+            found = torch.autograd.grad(loss + self.penalty(), list(self.alphas.values()))
         return dict(zip(self.alphas, found, strict=True))
 
     @contextmanager
     def fixed(self) -> Iterator[None]:
         """Within it the weights ask for no gradient: what is compiled would compute it unasked."""
-        for weight in self.weights.values():
+        asking = [weight for weight in self.weights.values() if weight.requires_grad]
+        for weight in asking:
             weight.requires_grad_(False)
         try:
             yield
         finally:
-            for weight in self.weights.values():
+            for weight in asking:
                 weight.requires_grad_(True)
 
     def weight_step(self, train: Batch) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -31,9 +32,10 @@ class GDAS(Differentiable):
     tau_min: Positive = 0.1
     norm: Policy = "batch"
 
-    @property
-    def steady(self) -> bool:
-        return False
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
+        if self.compile:
+            yield "gdas draws other options for each step, which strategy.compile cannot follow"
 
     def begin_epoch(self, number: int) -> None:
         share = number / max(1, self.horizon - 1)

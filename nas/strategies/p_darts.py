@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,11 @@ class PDarts(Differentiable):
     kept: tuple[Kept, Kept, Kept] = (1.0, 0.625, 0.375)
     dropout: tuple[Share, Share, Share] = (0.0, 0.4, 0.7)
     skips: Epochs = 2
+
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
+        if self.compile:
+            yield "p_darts drops skip connections at changing rates, which strategy.compile cannot follow"
 
     def prepare(self, task: Task) -> None:
         self.stage, self.dropped = 0, 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -42,9 +43,10 @@ class Proxyless(Differentiable):
     cost: Measure = "macs"
     strength: Rate = 0.0
 
-    @property
-    def steady(self) -> bool:
-        return False
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
+        if self.compile:
+            yield "proxyless draws other options for each step, which strategy.compile cannot follow"
 
     def prepare(self, task: Task) -> None:
         super().prepare(task)

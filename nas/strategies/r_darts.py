@@ -4,6 +4,7 @@ Architecture Search", ICLR 2020).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nas.strategies.differentiable import Differentiable
@@ -29,9 +30,10 @@ class RobustDarts(Differentiable):
     weight_decay: Rate = 27e-4
     drop_path: Share = 0.0
 
-    @property
-    def steady(self) -> bool:
-        return self.drop_path == 0
+    def conflicts(self) -> Iterator[str]:
+        yield from super().conflicts()
+        if self.compile and self.drop_path:
+            yield "strategy.drop_path drops other options in each step, which strategy.compile cannot follow"
 
     def begin_epoch(self, number: int) -> None:
         self.supernet.drop_path = self.drop_path * number / self.horizon

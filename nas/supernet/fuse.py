@@ -16,6 +16,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from nas.graph import Graph, Node
@@ -42,8 +43,10 @@ from nas.supernet.wide import (
 class Fusion:
     """The rewritten graph, what computes its nodes, and the groups of mixtures among these."""
 
-    def __init__(self, graph: Graph, runs: Mapping[str, Runner], groups: Sequence[Group]) -> None:
-        self.graph, self.runs, self.groups = graph, runs, groups
+    def __init__(
+        self, graph: Graph, runs: Mapping[str, Runner], groups: Sequence[Group], places: Places
+    ) -> None:
+        self.graph, self.runs, self.groups, self._places = graph, runs, groups, places
         parts = [part for group in groups for part in group.parts]
         self._norms = [norms for part in parts for norms in part.norms()]
         self._norms = [norms for norms in self._norms if norms.first.running_mean is not None]
@@ -59,8 +62,10 @@ class Fusion:
         """How many of them are computed together with another one, in part at least."""
         return sum(group.fused for group in self.groups)
 
-    def begin(self) -> None:
-        """Before each pass: see that the statistics lie side by side; count the batch."""
+    def begin(self, device: torch.device) -> None:
+        """Before each pass: see that indices and statistics are laid out; count the batch."""
+        if self.groups:
+            self._places.indices_on(device)
         if not self._norms:
             return
         if self._count is None or not all(norms.tied for norms in self._norms):
@@ -102,7 +107,7 @@ def fuse(
             rewritten.append(Node(name, "fused", node.inputs))
         rewritten.append(node._replace(inputs=(name,)))
         found[node.name] = _with_inner(runs[node.name], Picked(place))
-    return Fusion(graph.rewritten(rewritten), found, list(groups.values()))
+    return Fusion(graph.rewritten(rewritten), found, list(groups.values()), places)
 
 
 def _members(graph: Graph, runs: Mapping[str, Runner]) -> dict[tuple[Any, ...], list[str]]:

@@ -43,7 +43,7 @@ class Supernet(OpenNetwork):
         partial: k, where only a k-th of the channels goes through operations to choose from (PC-DARTS).
         recompute: mixtures keep no inner values for the gradient and compute them again (less memory).
         fuse: mixtures of one node are computed together, as few wide operations (`nas.supernet.fuse`).
-        compile: what is fused is compiled by `torch.compile` where it is trained: at the first step, and
+        compile: what a training step on tables runs is compiled by `torch.compile`: at the first step, and
             again where other options are active. First derivatives alone can be taken through it.
 
     Options of a width, and sliced options of an attribute, share one widest tensor. A path takes its part of
@@ -61,6 +61,8 @@ class Supernet(OpenNetwork):
         fuse: bool = True,
         compile: bool = False,
     ) -> None:
+        if compile and (recompute or not fuse):
+            raise ValueError("a supernet that is compiled is fused, and not recomputed")
         self.recompute, self.fuse, self._to_compile = recompute, fuse, compile
         self._programs: OrderedDict[object, Program] = OrderedDict()
         self._warned = False
@@ -195,7 +197,7 @@ class Supernet(OpenNetwork):
             made = self.fusion(weights)
             self._fusions[some] = made, self._compile(made.graph, made.runs)
         fusion, program = self._fusions[some]
-        fusion.begin()
+        fusion.begin(x.device)
         if self._to_compile and self.training and torch.is_grad_enabled():
             return self._traced(program, weights.active)(x, weights.tables)
         return self._execute(program.inference, x, weights)[program.output]
@@ -209,6 +211,7 @@ class Supernet(OpenNetwork):
                 weights.active = active
                 return self._execute(program.inference, x, weights)[program.output]
 
+            run.__code__ = run.__code__.replace()  # the compiler gives a code up after eight variants of it
             self._compiled = program, torch.compile(run, dynamic=False)
         return self._compiled[1]
 

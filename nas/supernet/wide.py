@@ -107,14 +107,14 @@ class Places:
             tables = [weights.tables[name] for name in self.names]
             vector = torch.cat([*(table.flatten() for table in tables), tables[0].new_ones(1)])
             product = None
-            for index in self._indices_on(vector.device):
+            for index in self.indices_on(vector.device):
                 factor = vector.index_select(0, index)
                 product = factor if product is None else product * factor
             assert product is not None
             found = weights.kept[self] = product.split(self._sizes)  # type: ignore[no-untyped-call]
         return found
 
-    def _indices_on(self, device: torch.device) -> list[Tensor]:
+    def indices_on(self, device: torch.device) -> list[Tensor]:
         """One index for each factor of the picks."""
         if not self._indices or self._indices[0].device != device:
             most = max(map(len, self._picks))
