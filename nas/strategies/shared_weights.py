@@ -60,8 +60,8 @@ class SharedWeights(OneShot):
             are ``synchronised``, and see the whole batch, or ``local``, and see the part.
         norm: what batch norms normalise by when the supernet is evaluated (`nas.supernet.norms`).
         recalibrated: batches of training images, for ``norm=recalibrated``.
-        precision: of training: ``bfloat16`` runs the supernet under autocast; weights, norms and sums of
-            gradients stay as they are, and what is evaluated is evaluated in float32.
+        precision: of training steps: ``bfloat16`` runs the supernet under autocast. Weights and the statistics
+            of norms stay float32, and networks are evaluated in it. On CPUs the compiled kernels are left out.
     """
 
     epochs: Count = 50
