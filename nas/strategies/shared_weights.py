@@ -60,8 +60,8 @@ class SharedWeights(OneShot):
             are ``synchronised``, and see the whole batch, or ``local``, and see the part.
         norm: what batch norms normalise by when the supernet is evaluated (`nas.supernet.norms`).
         recalibrated: batches of training images, for ``norm=recalibrated``.
-        precision: of training steps: ``bfloat16`` runs the supernet under autocast. Weights and the statistics
-            of norms stay float32, and networks are evaluated in it. On CPUs the compiled kernels are left out.
+        precision: of training steps: ``bfloat16`` runs the supernet under autocast. Weights and statistics of
+            norms stay float32, and networks are evaluated in it. On CPUs no compiled kernel is used then.
     """
 
     epochs: Count = 50
