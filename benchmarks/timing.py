@@ -6,11 +6,13 @@ reference's figure by ours, with the least and the greatest.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +76,12 @@ def machine() -> str:
 def show(*parts: Iterable[str]) -> None:
     """Print a table, each line when it is known."""
     print(HEAD)
-    for each in chain(*parts):
-        print(each, flush=True)
+    for part in parts:
+        for each in part:
+            print(each, flush=True)
+        gc.collect()
+        with suppress(AttributeError, OSError):  # glibc keeps what was freed, and the next part starves
+            ctypes.CDLL(None).malloc_trim(0)
     print(f"\n{machine()}")
 
 
