@@ -143,7 +143,7 @@ class _WholeBatch(TorchFunctionMode):
     ) -> Tensor:  # fmt: skip
         size, channels = self.group.size, input.shape[1]
         dims = [d for d in range(input.dim()) if d != 1]
-        exact = input.float() if input.dtype == torch.bfloat16 else input
+        exact = input.to(torch.promote_types(input.dtype, torch.float32))  # as the running statistics
         var, mean = torch.var_mean(exact, dims, correction=0)
         own = torch.zeros(size, 1, 1, dtype=exact.dtype, device=input.device)
         own[self.group.rank] = 1.0

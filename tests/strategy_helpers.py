@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import torch
 from conftest import TINY_DARTS
 
+from nas.data import Split
+from nas.data.batches import Examples
 from nas.execution import Executor, Result, Trial
 from nas.strategies import STRATEGIES, OneShot
 
@@ -48,3 +51,16 @@ def tiny_search(name: str) -> list[str]:
         *(each for each in found if not each.startswith(("space", "network"))),
         *("space.name=resnet_elastic", "space.width=0.125", "network.width=0.125"),
     ]
+
+
+def noise(count: int = 16, *, size: int = 8) -> Examples:
+    """Random images of three channels and ten classes, another half for each part."""
+    torch.manual_seed(1)
+    halves = [
+        Split(
+            images=torch.randint(256, (count, 3, size, size), dtype=torch.uint8).numpy(),
+            labels=torch.randint(10, (count,)).numpy(),
+        )
+        for _ in range(2)
+    ]
+    return Examples(*halves, (0.5,) * 3, (0.25,) * 3)

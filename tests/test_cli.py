@@ -14,13 +14,10 @@ import yaml
 from conftest import TINY, TINY_DARTS, TINY_RANDOM, TINY_TRAIN, Command, Outcome, sets
 from PIL import Image
 
-from nas.cli.listing import KINDS, Imported, Read
-
 V2 = "darts:DARTS_V2"
 COST = {"name", "params", "macs", "macs_attention", "input", "classes"}
 SEARCH = {"run", "space", "strategy", "best", "params", "macs", "metrics", "controls", "cost"}
 TRAIN = {"run", "accuracy", "loss", "split", "examples", "params", "macs"}
-LISTS = ("spaces", "primitives", "strategies", "evaluators", "baselines", "data", "recipes", "runs")
 OWN = '''
 from nas.search_space import SearchSpace, space
 from nas.strategies import AskTell, Trial
@@ -180,29 +177,6 @@ def test_cost_of_a_published_network(nas: Command) -> None:
     ).document
     assert (other["input"], other["classes"]) == ([1, 8, 8], 7)
     assert other["params"] < found["params"]
-
-
-@pytest.mark.parametrize("kind", LISTS)
-def test_lists(nas: Command, kind: str) -> None:
-    listed = nas("list", kind, "--json").document
-    keys = (
-        {"name", "family", "params", "macs", "input", "classes"}
-        if kind == "baselines"
-        else {"name", "summary"}
-    )
-    assert all(keys <= set(row) for row in listed)
-    assert listed or kind == "runs"
-    for row in listed:
-        assert row["name"]
-        assert row.get("summary", "-").strip(), f"{row['name']} says nothing of itself"
-    assert len(nas("list", kind).out.splitlines()) == len(listed)
-
-
-@pytest.mark.parametrize("kind", [kind for kind, rows in KINDS.items() if isinstance(rows, Read)])
-def test_what_is_read_is_what_is_registered(kind: str) -> None:
-    rows = KINDS[kind]
-    assert isinstance(rows, Read)
-    assert rows() == Imported(rows.package, rows.registry)()
 
 
 def test_list_of_runs(nas: Command, runs: Path, tmp_path: Path) -> None:
@@ -531,7 +505,7 @@ def test_a_diverging_training_fails(nas: Command, epochs: int) -> None:
     assert "Traceback" not in outcome.err
 
 
-# --- help and imports ---------------------------------------------------------------------------------------
+# --- help and the installed script -------------------------------------------------------------------------
 
 
 def test_help(nas: Command) -> None:
@@ -553,36 +527,6 @@ def test_help(nas: Command) -> None:
         assert text.status == 0
         for option in ("--json", "--quiet", "--debug"):
             assert option in text.out, (command, option)
-
-
-HEAVY = ("torch", "numpy", "sklearn", "matplotlib", "networkx", "scipy", "onnx", "PIL")
-LIGHT = [
-    "--help",
-    "search --help",
-    "list spaces",
-    "list strategies",
-    "list evaluators",
-    "list inspections",
-    "list data",
-    "list recipes",
-    "list baselines",
-    "list runs",
-    "none",
-]
-
-
-def test_light_commands_import_nothing_heavy(tmp_path: Path) -> None:
-    """All in one process: none of them may import it."""
-    script = (
-        "import sys\nfrom nas.cli import main\n"
-        f"for line in {LIGHT!r}:\n"
-        "    sys.argv = ['nas', *line.split()]\n"
-        "    try: main()\n"
-        "    except SystemExit as ended: print(line, ended.code, file=sys.stderr)\n"
-        f"    found = [name for name in {HEAVY!r} if name in sys.modules]\n"
-        "    assert not found, (line, found)\n"
-    )
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=60, capture_output=True)
 
 
 def test_the_console_script(tmp_path: Path) -> None:

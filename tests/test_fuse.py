@@ -247,14 +247,10 @@ def test_a_supernet_that_has_run_can_be_pickled() -> None:
     assert_close(expected, copy.deepcopy(fused)(x, tables), "copied")
 
 
-@pytest.mark.parametrize(
-    ("name", "backend"),
-    [("nasbench201", "aot_eager"), pytest.param("darts", "inductor", marks=pytest.mark.slow)],
-)
-def test_a_compiled_step_is_the_same(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_step_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outputs, gradients to weights and tables, running statistics; with and without inactive options."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend, fullgraph=True))
-    made, plain, _ = pair(name)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
+    made, plain, _ = pair("nasbench201")
     compiled = Supernet(made, compile=True).double()
     compiled.load_state_dict(plain.state_dict())
     tables, x = tables_of(made), images()

@@ -130,13 +130,21 @@ def _in_two(number: int, size: int, port: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_a_batch_that_cannot_be_shared_is_told() -> None:
-    class Three(Ranks):
-        def __init__(self) -> None:
-            self.rank, self.size = 0, 3
+class Several(Ranks):
+    """A group that is never spoken to."""
 
+    def __init__(self, size: int) -> None:
+        self.rank, self.size = 0, size
+
+
+def test_a_batch_that_cannot_be_shared_is_told() -> None:
     with pytest.raises(ValueError, match="batches of 16 images cannot be shared among 3 workers"):
-        searched("darts", {}, Three())
+        searched("darts", {}, Several(3))
+
+
+def test_whole_batches_cannot_be_compiled() -> None:
+    with pytest.raises(ValueError, match=r"set strategy\.batch_norms=local, or leave strategy\.compile out"):
+        searched("darts", {"compile": True}, Several(2))
 
 
 @pytest.mark.slow

@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from strategy_helpers import ONE_SHOT
+from strategy_helpers import ONE_SHOT, noise
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
-from nas.data import Split
-from nas.data.batches import Examples
 from nas.search_space import SPACES, space
 from nas.strategies import STRATEGIES, Darts, Task
 from nas.strategies.differentiable import Differentiable
@@ -23,17 +21,9 @@ REFUSED = {"gdas", "proxyless", "p_darts", "darts_pt"}  # by strategy.compile
 
 
 def task(name: str = "nasbench201", *, images: int = 16, size: int = 8) -> Task:
-    """Random images, another half for each part."""
-    torch.manual_seed(1)
-    halves = [
-        Split(
-            images=torch.randint(256, (images, 3, size, size), dtype=torch.uint8).numpy(),
-            labels=torch.randint(10, (images,)).numpy(),
-        )
-        for _ in range(2)
-    ]
+    """A small space and random images."""
     made = space(name, **SPACES.facts(name)["small"], input=(3, size, size))
-    return Task(made, seed=1, epochs=2, examples=Examples(*halves, (0.5,) * 3, (0.25,) * 3))
+    return Task(made, seed=1, epochs=2, examples=noise(images, size=size))
 
 
 def begun(name: str, on: Task, **given: Any) -> SharedWeights:

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from strategy_helpers import noise
 from torch import Tensor
 
-from nas.data import Split
-from nas.data.batches import Examples
 from nas.network import Network
 from nas.search_space import SPACES, Architecture, SearchSpace, space
 from nas.search_space.rules import Limit
@@ -49,23 +48,10 @@ def made(name: str, **scale: Any) -> SearchSpace:
     )
 
 
-def images(count: int = 16) -> Examples:
-    """Random images, another half for each part."""
-    torch.manual_seed(1)
-    halves = [
-        Split(
-            images=torch.randint(256, (count, 3, 8, 8), dtype=torch.uint8).numpy(),
-            labels=torch.randint(10, (count,)).numpy(),
-        )
-        for _ in range(2)
-    ]
-    return Examples(*halves, (0.5,) * 3, (0.25,) * 3)
-
-
 def prepared(strategy: Sampled, name: str, *, horizon: int = 1, **scale: Any) -> Sampled:
     """A strategy about to train its first epoch."""
     strategy.horizon = horizon
-    strategy.prepare(Task(made(name, **scale), examples=images()))
+    strategy.prepare(Task(made(name, **scale), examples=noise()))
     strategy.supernet.train()
     return strategy
 
@@ -144,7 +130,7 @@ def test_a_child_reaches_exactly_what_its_path_reaches(name: str, norm: Any) -> 
     child.load_state_dict(strategy.supernet.state_of(path))
     shown = [x for x, _ in itertools.islice(strategy.train_batches.epoch(0), 2)]
     with torch.no_grad(), normalising(child, norm, forward=child, images=shown):
-        examples = images()
+        examples = noise()
         found = accuracy(child, examples.valid, mean=examples.mean, std=examples.std, forward=child)
     checked = strategy.checked(path)
     assert found["accuracy"] == checked["accuracy"] == strategy.score(path)
@@ -211,7 +197,7 @@ def test_children_are_new_and_within_the_limits() -> None:
 def test_evolution_ends_where_a_small_space_is_exhausted() -> None:
     tiny = made("chain", layers=1, doubles=())
     strategy = SPOS(**{**QUICK, "candidates": 1000})
-    reports = list(strategy.reports(Task(tiny, examples=images(8))))
+    reports = list(strategy.reports(Task(tiny, examples=noise(8))))
     assert len(reports) == 4
     assert len(strategy.scored) <= tiny.size
 
@@ -345,7 +331,7 @@ WHERE = [*ON_CELLS, *(pytest.param(*each, marks=pytest.mark.slow) for each in EL
 @pytest.mark.parametrize(("name", "where"), WHERE)
 def test_a_search_that_is_taken_up_gives_the_same_bits(name: str, where: str, tmp_path: Any) -> None:
     """From each epoch on, of training or of candidates, through a file that holds plain tensors."""
-    task = Task(made(where), seed=5, examples=images())
+    task = Task(made(where), seed=5, examples=noise())
     whole = STRATEGIES[name](**ARGUMENTS[name])
     whole.check(task.space)
     reports: list[Report] = []
@@ -375,7 +361,7 @@ def _tensors(state: Any) -> list[Tensor]:
 
 def test_the_best_path_is_the_best_of_those_scored_at_the_end() -> None:
     strategy = RSWS(**QUICK)
-    last = list(strategy.reports(Task(made("nasbench201"), examples=images())))[-1]
+    last = list(strategy.reports(Task(made("nasbench201"), examples=noise())))[-1]
     assert len(strategy.scored) == 2 + 2 * 3  # those watched behind the last trained epoch, and two rounds
     scores = [strategy.score(each.architecture) for each in strategy.scored.values()]
     assert last.metrics["valid_accuracy"] == max(scores) == strategy.score(strategy.best())

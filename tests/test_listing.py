@@ -1,0 +1,76 @@
+"""`nas list`, and what is not imported for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Command
+
+from nas.cli.listing import KINDS, Imported, Read
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lists(nas: Command, kind: str) -> None:
+    listed = nas("list", kind, "--json").document
+    keys = (
+        {"name", "family", "params", "macs", "input", "classes"}
+        if kind == "baselines"
+        else {"name", "summary"}
+    )
+    assert all(keys <= set(row) for row in listed)
+    assert listed or kind == "runs"
+    for row in listed:
+        assert row["name"]
+        assert row.get("summary", "-").strip(), f"{row['name']} says nothing of itself"
+    assert len(nas("list", kind).out.splitlines()) == len(listed)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, rows in KINDS.items() if isinstance(rows, Read)])
+def test_what_is_read_is_what_is_registered(kind: str) -> None:
+    rows = KINDS[kind]
+    assert isinstance(rows, Read)
+    assert rows() == Imported(rows.package, rows.registry)()
+
+
+HEAVY = ("torch", "numpy", "sklearn", "matplotlib", "networkx", "scipy", "onnx", "PIL")
+LIGHT = [
+    "--help",
+    "search --help",
+    "list spaces",
+    "list strategies",
+    "list evaluators",
+    "list inspections",
+    "list data",
+    "list recipes",
+    "list baselines",
+    "list runs",
+    "none",
+]
+SCRIPT = """
+import json, sys
+from nas.cli import main
+status, heavy = {{}}, {{}}
+for line in {lines!r}:
+    sys.argv = ["nas", *line.split()]
+    try:
+        main()
+    except SystemExit as ended:
+        status[line] = ended.code
+    heavy[line] = [name for name in {heavy!r} if name in sys.modules]
+print("\\n" + json.dumps([status, heavy]))
+"""
+
+
+def test_light_commands_import_nothing_heavy(tmp_path: Path) -> None:
+    """All in one process, so that the first that imports something is told."""
+    script = SCRIPT.format(lines=LIGHT, heavy=HEAVY)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    status, heavy = json.loads(done.stdout.splitlines()[-1])
+    assert status == {line: 2 * (line == "none") for line in LIGHT}
+    assert heavy == {line: [] for line in LIGHT}
