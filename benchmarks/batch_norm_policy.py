@@ -44,7 +44,7 @@ def main() -> None:
     with settled(search.config):
         for policy in get_args(Policy):
             shared = [strategy.checked(path, policy)["accuracy"] for path in paths]
-            if policy == strategy.norm_of_paths:
+            if policy == strategy.norm:
                 assert shared == [event["metrics"][SHARED] for event in events]
             found = Correlation(list(zip(shared, alone, strict=True)))
             best = alone[shared.index(max(shared))]

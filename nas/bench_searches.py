@@ -12,7 +12,7 @@ from typing import Any
 
 from nas.bench import Bench, Curve
 from nas.config import resolve_search
-from nas.documents import read_yaml
+from nas.documents import read_text, read_yaml
 from nas.registry import label
 from nas.run import CONFIG, Run
 
@@ -97,8 +97,6 @@ def _but_threads(config: Mapping[str, Any]) -> Config:
 
 def _as_read(config: Config) -> Any:
     """A configuration as a file gives it back."""
-    import yaml
-
     from nas.run import dump
 
-    return yaml.safe_load(dump(config))
+    return read_text(dump(config))

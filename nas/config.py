@@ -19,6 +19,7 @@ import yaml
 from nas.budget import Budget
 from nas.constraints import RULES, limits, parted
 from nas.data import DATA, defaults
+from nas.documents import read_text
 from nas.goal import ACCURACY, Goal, goals_from
 from nas.recipe import Recipe, pruned, recipe, recipe_for
 from nas.registry import absolute, unknown
@@ -45,7 +46,7 @@ def override(text: str) -> dict[str, Any]:
     if not equals or not key:
         raise ValueError(f"--set takes KEY=VALUE, as in --set train.epochs=10, not {text!r}")
     try:
-        layer: Any = value if re.fullmatch(r"0\d+", value) else yaml.safe_load(value)  # 016 is a name, not 14
+        layer: Any = value if re.fullmatch(r"0\d+", value) else read_text(value)  # 016 is a name, not 14
     except yaml.YAMLError as error:
         raise ValueError(f"--set {text}: the value is no YAML") from error
     for part in reversed(key.strip().split(".")):

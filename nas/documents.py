@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
+BASE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
+TRUTH = "tag:yaml.org,2002:bool"
+
+
+class Loader(BASE):  # type: ignore[misc, valid-type]
+    """Truth values as in YAML 1.2: ``true`` and ``false`` alone. ``off``, ``on``, ``no`` are words."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [pair for pair in pairs if pair[0] != TRUTH]
+        for first, pairs in BASE.yaml_implicit_resolvers.items()
+    }
+
+
+Loader.add_implicit_resolver(TRUTH, re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+
+
+def read_text(text: str) -> Any:
+    """What a piece of YAML says."""
+    return yaml.load(text, Loader)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping. Raises ValueError with the place of a mistake."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), LOADER)
+        content = read_text(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

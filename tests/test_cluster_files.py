@@ -19,6 +19,7 @@ import typer
 import yaml
 
 import nas.config
+import nas.seeds  # before a part of nas.config is replaced, which it imports by name
 from nas.cli.app import app
 
 ROOT = Path(__file__).parent.parent

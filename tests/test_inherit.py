@@ -51,7 +51,7 @@ def reached(folder: Path, state: Mapping[str, torch.Tensor]) -> float:
     network.load_state_dict(state)
     shown = (x for x, _ in itertools.islice(strategy.train_batches.epoch(0), strategy.recalibrated))
     valid = data.split(0.5, seed=derive(0, "split")).valid
-    with torch.no_grad(), normalising(network, strategy.norm_of_paths, forward=network, images=shown):
+    with torch.no_grad(), normalising(network, strategy.norm, forward=network, images=shown):
         return accuracy(network, valid, mean=data.mean, std=data.std, forward=network)["accuracy"]
 
 

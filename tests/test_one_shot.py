@@ -1,8 +1,15 @@
-"""Laws of all strategies with a supernet: how their steps may be computed, and what does not go together."""
+"""Laws of all strategies with a supernet: where they run, that they can be taken up, their gradients, how
+their steps may be computed, and what does not go together.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,9 +19,9 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 from nas.search_space import SPACES, space
-from nas.strategies import STRATEGIES, Darts, Task
+from nas.strategies import STRATEGIES, Darts, Report, Task
 from nas.strategies.differentiable import Differentiable
-from nas.strategies.shared_weights import SharedWeights
+from nas.strategies.shared_weights import SharedWeights, scopes
 
 MIXING = [name for name in ONE_SHOT if issubclass(STRATEGIES[name], Differentiable)]  # type: ignore[arg-type]
 REFUSED = {"gdas", "proxyless", "p_darts", "darts_pt"}  # by strategy.compile
@@ -22,7 +29,7 @@ REFUSED = {"gdas", "proxyless", "p_darts", "darts_pt"}  # by strategy.compile
 
 def task(name: str = "nasbench201", *, images: int = 16, size: int = 8) -> Task:
     """A small space and random images."""
-    made = space(name, **SPACES.facts(name)["small"], input=(3, size, size))
+    made = space(name, **{**SPACES.facts(name)["small"], "classes": 10, "input": (3, size, size)})
     return Task(made, seed=1, epochs=2, examples=noise(images, size=size))
 
 
@@ -34,6 +41,166 @@ def begun(name: str, on: Task, **given: Any) -> SharedWeights:
     strategy.prepare(on)
     strategy.supernet.train()
     return strategy
+
+
+# --- where they run, and that they can be taken up ----------------------------------------------------------
+
+
+FEW = {  # what makes a search short, of what a strategy has
+    **{"epochs": 4, "batch": 8, "recalibrated": 1},
+    **{"rounds": 2, "candidates": 3, "parents": 2, "steps": 2, "samples": 2},
+}
+FIRST = {"ofa": "nasbench_sss"}  # where it is tried, if not on `nasbench201`
+SHAPES = ("darts", "chain", "nasnet", "enas_micro", "enas_macro", "mobile", "resnet_elastic")
+
+
+def short(name: str) -> SharedWeights:
+    """A strategy with little to do."""
+    has = {field.name for field in fields(STRATEGIES[name])}  # type: ignore[arg-type]
+    made: SharedWeights = STRATEGIES[name](**{key: value for key, value in FEW.items() if key in has})
+    return made
+
+
+def why_not(name: str, where: str) -> str:
+    """Why a strategy cannot search a space, in its own words; empty if it can."""
+    try:
+        short(name).check(task(where).space)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", ONE_SHOT)
+def test_most_spaces_can_be_searched(name: str) -> None:
+    told = {where: why_not(name, where) for where in SPACES}
+    assert all(where in why for where, why in told.items() if why)
+    suited = {where for where, why in told.items() if not why}
+    assert len(suited) >= 4
+    assert name in FIRST or suited >= {"darts", "nasbench201"}
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [(name, FIRST.get(name, "nasbench201")) for name in ONE_SHOT]
+    + [pytest.param(name, where, marks=pytest.mark.slow) for name in ONE_SHOT for where in SHAPES],
+)
+def test_a_search_that_is_taken_up_gives_the_same_bits(name: str, where: str, tmp_path: Path) -> None:
+    """From each epoch on, through a file that holds plain tensors."""
+    if why_not(name, where):
+        return
+    on, whole = task(where), short(name)
+    on = Task(on.space, seed=5, examples=on.examples)
+    reports: list[Report] = []
+    for report in whole.reports(on):
+        reports.append(report)
+        torch.save(whole.state(), tmp_path / f"{report.step}.pt")
+    assert [report.step for report in reports] == [1, 2, 3, 4]
+    for step in (1, 2, 3):
+        saved = torch.load(tmp_path / f"{step}.pt", weights_only=True)
+        again = short(name)
+        again.resume(on, reports[:step], saved)
+        assert list(again.reports(on)) == reports[step:]
+        ends = [dict(tensors("", each.state())) for each in (again, whole)]
+        assert ends[0].keys() == ends[1].keys()
+        assert all(torch.equal(tensor, ends[1][key]) for key, tensor in ends[0].items())
+        if step == 1:
+            first = dict(tensors("", saved))
+            moved = {
+                key.split("/")[1]
+                for key, end in ends[0].items()
+                if key not in first or not torch.equal(first[key], end)
+            }
+            assert moved >= {"supernet"} | ({"alphas"} if name in MIXING else set())
+    for report in reports:
+        assert report.architecture is None or on.space.why_not(report.architecture) is None
+
+
+def tensors(path: str, state: Any) -> list[tuple[str, Tensor]]:
+    """The tensors of a state, each with the keys that lead to it."""
+    if isinstance(state, Tensor):
+        return [(path, state)]
+    inner = state.items() if isinstance(state, dict) else ()
+    inner = enumerate(state) if isinstance(state, list | tuple) else inner
+    return [each for key, value in inner for each in tensors(f"{path}/{key}", value)]
+
+
+# --- alphas, tables and gradients ---------------------------------------------------------------------------
+
+
+# Forward one-hot, backward something else; or the derivative of a distribution, not of a draw (own tests).
+ESTIMATED = {"gdas", "proxyless", "drnas"}
+
+
+def double(name: str) -> Differentiable:
+    """A search in float64, with alphas that differ, where a penalty counts."""
+    strategy = begun(name, task(), batch=8)
+    assert isinstance(strategy, Differentiable)
+    strategy.begin_epoch(1)
+    strategy.supernet.double()
+    torch.manual_seed(3)
+    for key, alpha in strategy.alphas.items():
+        strategy.alphas[key] = torch.nn.Parameter(torch.randn(alpha.shape, dtype=torch.float64))
+    return strategy
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_tables_and_penalties_have_the_numerical_derivative(name: str) -> None:
+    strategy = double(name)
+    decisions = strategy.task.space.decisions
+    given = tuple(strategy.alphas[d.name].detach().requires_grad_() for d in decisions)
+
+    def computed(*alphas: Tensor) -> tuple[Tensor, ...]:
+        strategy.alphas = dict(zip((d.name for d in decisions), alphas, strict=True))
+        found = [strategy.table(d, alpha) for d, alpha in zip(decisions, alphas, strict=True)]
+        penalty = strategy.penalty()
+        return (*found, *([penalty] if isinstance(penalty, Tensor) else []))
+
+    assert torch.autograd.gradcheck(computed, given)
+
+
+@pytest.mark.parametrize("name", [name for name in MIXING if name not in ESTIMATED])
+def test_alphas_have_the_numerical_gradient(name: str) -> None:
+    """Of the validation loss of first order, with its penalty, at fixed noise."""
+    strategy, step = double(name), 1e-5
+    pair = torch.randn(8, 3, 8, 8, dtype=torch.float64), torch.arange(8)
+
+    def at(compute: Callable[[], Any]) -> Any:
+        torch.manual_seed(4)
+        return compute()
+
+    def loss() -> float:
+        with torch.no_grad():
+            logits = strategy.supernet(pair[0], *strategy.drawn(detached=False))
+            return float(torch.nn.functional.cross_entropy(logits, pair[1]) + strategy.penalty())
+
+    at(loss)  # mixtures are fused, and draw in another order, from the second pass with the same options on
+    found = at(lambda: Differentiable.alpha_gradient(strategy, pair, pair))
+    places = [(key, place) for key, alpha in strategy.alphas.items() for place in range(alpha.numel())]
+    errors = []
+    for key, place in Random(0).sample(places, 10):
+        alpha, sides = strategy.alphas[key].detach().view(-1), []
+        for moved in (step, -2 * step):
+            alpha[place] += moved
+            sides.append(at(loss))
+        alpha[place] += step
+        errors.append(abs((sides[0] - sides[1]) / (2 * step) - found[key].view(-1)[place].item()))
+    size = max(gradient.abs().max().item() for gradient in found.values())
+    assert size > 0
+    assert sorted(errors)[7] <= 1e-6 * size  # a ReLU that turns over spoils some
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_the_entropy_of_equal_alphas_is_the_logarithm_of_their_number(name: str) -> None:
+    strategy = begun(name, task())
+    assert isinstance(strategy, Differentiable)
+    for alpha in strategy.alphas.values():
+        alpha.data.zero_()
+    choices = [scopes(d, strategy.mixing()[d.name]).shape[1] for d in strategy.task.space.decisions]
+    expected = 2 if name == "fair_darts" else math.prod(choices) ** (1 / len(choices))  # each gate for itself
+    assert strategy.measured()["alpha_entropy"] == pytest.approx(math.log(expected), rel=1e-5)
+
+
+# --- how steps may be computed ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ONE_SHOT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 from random import Random
@@ -62,53 +61,6 @@ def test_networks_of_options_that_were_given_up_are_not_drawn() -> None:
             for row, option in drawn.choices[decision.name]:
                 assert left[decision.name][row][decision.options.index(option)]
     assert len(seen) > 10
-
-
-# --- all of them -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("name", "epochs"),
-    [
-        ("nasbench201", 4),
-        *(pytest.param(name, 3, marks=pytest.mark.slow) for name in ("darts", "chain", "enas_macro")),
-    ],
-)
-def test_a_search_that_was_killed_goes_on_to_the_same_bits(
-    kind: type[Differentiable], name: str, epochs: int
-) -> None:
-    strategy, on = kind(batch=4), task(name, epochs)
-    saved, reports = [], []
-    for report in strategy.reports(on):
-        reports.append(report)
-        file = io.BytesIO()
-        torch.save(strategy.state() | {"epoch": strategy.epoch}, file)
-        saved.append(file.getvalue())
-    begun = prepared(kind(batch=4), on).alphas
-    assert any(
-        begun[key].shape != alpha.shape or not torch.equal(begun[key].float(), alpha)
-        for key, alpha in strategy.alphas.items()
-    )
-    after = epochs - 2  # pruned, in another stage, in the midst of selection
-    again = kind(batch=4)
-    again.resume(on, reports[: after + 1], torch.load(io.BytesIO(saved[after]), weights_only=True))
-    rest = list(again.reports(on))
-    assert [r.metrics for r in rest] == [r.metrics for r in reports[after + 1 :]]
-    assert rest[-1].architecture == reports[-1].architecture
-    assert rest[-1].tables == reports[-1].tables
-    for key, tensor in again.supernet.state_dict().items():
-        assert torch.equal(tensor, strategy.supernet.state_dict()[key]), key
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not DartsPT])
-def test_an_epoch_on_darts(kind: type[Differentiable]) -> None:
-    strategy, on = kind(batch=8), task("darts", 1)
-    before = prepared(kind(batch=8), on).alphas
-    (report,) = strategy.reports(on)
-    assert report.architecture is not None
-    assert on.space.why_not(report.architecture) is None
-    assert any(not torch.equal(before[name].float(), alpha) for name, alpha in strategy.alphas.items())
 
 
 @pytest.mark.parametrize("kind", [PCDarts, DrNAS, PDarts])

@@ -18,7 +18,7 @@ from torch import Tensor
 from nas.network import Network
 from nas.search_space import SPACES, Architecture, SearchSpace, space
 from nas.search_space.rules import Limit
-from nas.strategies import ENAS, OFA, RSWS, SPOS, STRATEGIES, FairNAS, Report, Task
+from nas.strategies import ENAS, OFA, RSWS, SPOS, FairNAS, Task
 from nas.strategies.evolution import brood
 from nas.strategies.fairnas import fair_paths
 from nas.strategies.ofa import elastic
@@ -319,44 +319,6 @@ def test_spaces_without_elastic_choices_are_refused(name: str) -> None:
 
 
 # --- all of them --------------------------------------------------------------------------------------------
-
-
-ON_CELLS = [(name, "nasbench201") for name in ARGUMENTS if name != "ofa"] + [("ofa", "nasbench_sss")]
-ELSEWHERE = [(name, "darts") for name in ARGUMENTS if name != "ofa"] + [
-    (name, where) for name in ("ofa", "spos", "enas") for where in ("mobile", "resnet_elastic")
-]
-WHERE = [*ON_CELLS, *(pytest.param(*each, marks=pytest.mark.slow) for each in ELSEWHERE)]
-
-
-@pytest.mark.parametrize(("name", "where"), WHERE)
-def test_a_search_that_is_taken_up_gives_the_same_bits(name: str, where: str, tmp_path: Any) -> None:
-    """From each epoch on, of training or of candidates, through a file that holds plain tensors."""
-    task = Task(made(where), seed=5, examples=noise())
-    whole = STRATEGIES[name](**ARGUMENTS[name])
-    whole.check(task.space)
-    reports: list[Report] = []
-    for report in whole.reports(task):
-        reports.append(report)
-        torch.save(whole.state(), tmp_path / f"{report.step}.pt")
-    assert [report.step for report in reports] == [1, 2, 3, 4]
-    for step in (1, 3):
-        again = STRATEGIES[name](**ARGUMENTS[name])
-        again.resume(task, reports[:step], torch.load(tmp_path / f"{step}.pt", weights_only=True))
-        assert list(again.reports(task)) == reports[step:]
-        for a, b in zip(_tensors(again.state()), _tensors(whole.state()), strict=True):
-            assert torch.equal(a, b)
-    assert all(task.space.why_not(r.architecture) is None for r in reports if r.architecture is not None)
-    for report in reports:
-        assert report.tables is not None
-        for d in task.space.decisions:
-            assert sum(map(sum, report.tables[d.name])) == pytest.approx(d.keep)
-
-
-def _tensors(state: Any) -> list[Tensor]:
-    if isinstance(state, Tensor):
-        return [state]
-    values = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
-    return [tensor for value in values for tensor in _tensors(value)]
 
 
 def test_the_best_path_is_the_best_of_those_scored_at_the_end() -> None:

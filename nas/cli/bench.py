@@ -92,7 +92,7 @@ def command(
         fidelity=fidelity, cost_column=cost_column, workers=workers > 1,
     )  # fmt: skip
     read = {"path": str(table), "key": arch_column, "join": list(map(str, join or ()))}
-    jobs = jobs or (1 if data and available(device or "auto").startswith("cuda") else cores())
+    jobs = jobs or (1 if data and available(device or "auto").startswith("cuda") else min(cores(), seeds))
     threads = max(1, cores() // jobs)
     on = described(
         table, space=space, arch_column=arch_column, join=join or (), objectives=objective or (),

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -29,19 +30,27 @@ LIMIT = 120  # seconds to build in
 
 
 @cache
+def compiler() -> tuple[str, ...] | None:
+    """The C++ compiler of this machine, as a command; None if there is none."""
+    program, *options = shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    found = shutil.which(program)
+    return None if found is None else (found, *options)
+
+
+@cache
 def compiled(name: str) -> ctypes.CDLL | None:
     """The library of ``<name>.cpp``; None if there is none to be had here."""
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if os.environ.get("NAS_KERNELS") == "off" or compiler is None:
+    command = compiler()
+    if os.environ.get("NAS_KERNELS") == "off" or command is None:
         return None
     source = FOLDER / f"{name}.cpp"
     read = [path.read_bytes() for path in (source, *sorted(FOLDER.glob("*.h")))]
-    facts = [*read, " ".join(FLAGS).encode(), os.fsencode(compiler), _processor().encode()]
+    facts = [*read, " ".join(FLAGS).encode(), " ".join(command).encode(), _processor().encode()]
     key = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
     try:
         library = _cache() / f"{name}-{key}.so"
         if not library.exists():
-            _build(compiler, source, library)
+            _build(command, source, library)
         return ctypes.CDLL(str(library))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: no home
         logging.getLogger("nas").info("no compiled %s (%s): PyTorch's own is used", name, error)
@@ -68,11 +77,11 @@ def off() -> Iterator[None]:
         _off -= 1
 
 
-def _build(compiler: str, source: Path, library: Path) -> None:
+def _build(compiler: tuple[str, ...], source: Path, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         built = Path(folder) / library.name
-        command = [compiler, *FLAGS, "-shared", str(source), "-o", str(built)]
+        command = [*compiler, *FLAGS, "-shared", str(source), "-o", str(built)]
         subprocess.run(command, check=True, capture_output=True, timeout=LIMIT)
         built.replace(library)  # at once, whoever else builds it
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from nas.documents import read_text
 from nas.search_space.decision import Decision
 from nas.signature import parameters
 
@@ -40,7 +41,7 @@ def _parts(address: str) -> tuple[str, dict[str, Any]]:
                 f"{address}: after ? come key=value pairs joined by &, each key once; see {part!r}"
             )
         try:
-            given[key] = yaml.safe_load(value)
+            given[key] = read_text(value)
         except yaml.YAMLError as error:
             raise ValueError(f"{address}: the value of {key} is no YAML") from error
     return base, given

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nas.strategies.differentiable import Differentiable
-from nas.strategies.shared_weights import Rate
+from nas.strategies.shared_weights import Rate, scopes
 from nas.strategies.strategy import STRATEGIES
 
 
@@ -34,10 +34,5 @@ class BetaDarts(Differentiable):
 
     def penalty(self) -> Tensor:
         """The weighted smooth maximum of the alphas of a row; of all rows where they are one choice."""
-        rows = [
-            alpha.flatten().logsumexp(0, keepdim=True)
-            if self.task.space.decision(name).keep == 1
-            else alpha.logsumexp(1)
-            for name, alpha in self.alphas.items()
-        ]
+        rows = [scopes(d, self.alphas[d.name]).logsumexp(1) for d in self.task.space.decisions]
         return self.strength * torch.cat(rows).mean()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nas.search_space.decision import Decision
+from nas.strategies.shared_weights import scopes
 
 
 def gumbel_like(alpha: Tensor) -> Tensor:
@@ -19,6 +20,6 @@ def gumbel_like(alpha: Tensor) -> Tensor:
 
 def one_hot(decision: Decision, table: Tensor) -> Tensor:
     """1 at the largest entry of each row; of all rows, where one of them is kept."""
-    rows = table.detach().reshape(1, -1) if decision.keep == 1 else table.detach()
+    rows = scopes(decision, table.detach())
     hard = torch.zeros_like(rows).scatter_(1, rows.argmax(1, keepdim=True), 1.0)
     return hard.view_as(table)

@@ -16,6 +16,7 @@ from nas.seeding import generator
 from nas.strategies.differentiable import Differentiable
 from nas.strategies.shared_weights import Count, Mixing, Tensors, cosine
 from nas.strategies.strategy import STRATEGIES, Task
+from nas.supernet.norms import Policy
 
 TINY = 1e-12  # the least weight by which what is left of a row is divided
 
@@ -31,7 +32,9 @@ class DartsPT(Differentiable):
     missed least is taken out until as many are left as a value keeps (algorithm 1). Of equal accuracies, the
     loss decides.
 
-    The search is that of DARTS; to tune, the learning rate begins anew at a tenth, as in the published code.
+    Supernets are compared by the running statistics, as in the published code. At the end these are those of
+    the network that is left; until then they say little of the derived one, whose gap is wide. The search is
+    that of DARTS; to tune, the learning rate begins anew at a tenth, as in the published code.
     What differs: one row is decided at a time in the whole space, not one in each kind of cell.
 
     Args:
@@ -40,6 +43,7 @@ class DartsPT(Differentiable):
     """
 
     epochs: Count = 80
+    norm: Policy = "tracked"
     tune: Count = 5
 
     def conflicts(self) -> Iterator[str]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from nas.kernels.build import compiler
 from nas.search_space import Architecture, SearchSpace
 from nas.search_space.decision import Decision
 from nas.seeding import randomness
@@ -32,6 +33,7 @@ from nas.strategies.shared_weights import (
     SharedWeights,
     Tensors,
     cosine,
+    scopes,
 )
 from nas.strategies.strategy import Task
 from nas.supernet import Supernet
@@ -50,16 +52,19 @@ class Differentiable(SharedWeights):
             large supernet; instead of the kernels of `nas.kernels`, which are for CPUs.
         guard: what a collapse (`nas.strategies.collapse`) leads to: a warning, or the end of the
             search with the network of the last healthy epoch; ``off`` saves evaluating the derived path.
+        norm: of the mixture and of the derived path, so that they can be compared: by the statistics of the
+            batch. The ``tracked`` ones are those of the mixture, which no path has.
         hessian: every how many epochs the largest eigenvalue of the Hessian of the validation loss in the
             alphas is measured, on one batch; 0: never. Its growth announces a collapse.
     """
 
     warmup: Share = 0.0
     alpha_lr: Positive = 3e-4
-    alpha_betas: tuple[float, float] = (0.5, 0.999)
+    alpha_betas: tuple[Share, Share] = (0.5, 0.999)
     alpha_weight_decay: Rate = 1e-3
     recompute: bool = False
     compile: bool = False
+    norm: Policy = "batch"
     guard: Reaction = "warn"
     hessian: Epochs = 0
 
@@ -69,8 +74,8 @@ class Differentiable(SharedWeights):
 
     def check(self, space: SearchSpace) -> None:
         super().check(space)
-        for each in self.conflicts():
-            raise ValueError(f"{each}: leave one of them out")
+        if found := list(self.conflicts()):
+            raise ValueError("; ".join(found) + ": leave one of them out")
         if space.finish is not None:
             raise ValueError(
                 f"the wiring of {space.name!r} decides its widths, so its options cannot be mixed: search it "
@@ -105,9 +110,7 @@ class Differentiable(SharedWeights):
         Where one of several rows is kept (half a NASNet block: which input, which operation), rows and
         options are one choice, and the softmax is over both.
         """
-        if decision.keep == 1:
-            return alpha.flatten().softmax(0).view_as(alpha)
-        return alpha.softmax(-1)
+        return scopes(decision, alpha).softmax(-1).view_as(alpha)
 
     def drawn(self, *, detached: bool) -> Mixing:
         """The weights of one step; `mixing` unless a method draws at random. Detached: for the weights."""
@@ -141,6 +144,11 @@ class Differentiable(SharedWeights):
             raise ValueError(
                 "synchronised batch norms speak with other workers within a step, which strategy.compile "
                 "cannot follow: set strategy.batch_norms=local, or leave strategy.compile out"
+            )
+        if self.compile and self.device.type == "cpu" and compiler() is None:
+            raise ValueError(
+                "strategy.compile needs a C++ compiler, and there is no g++ here: name one by CXX, or leave "
+                "strategy.compile out"
             )
         self.renew()
         self.watch = Guard(task.space)
@@ -230,10 +238,9 @@ class Differentiable(SharedWeights):
         """What is measured after an epoch."""
         table = self.mixing(detached=True)
         checked = self.checked(self.evaluated())
-        entropies = [
-            torch.special.entr(table[d.name]).sum() / (1 if d.keep == 1 else d.rows)
-            for d in self.task.space.decisions
-        ]
+        shares = [scopes(d, table[d.name]) for d in self.task.space.decisions]
+        shares = [each / each.sum(-1, keepdim=True) for each in shares]
+        entropies = [torch.special.entr(each).sum(-1).mean() for each in shares]
         return {
             "valid_loss": checked["loss"],
             "valid_accuracy": checked["accuracy"],
@@ -242,17 +249,12 @@ class Differentiable(SharedWeights):
             **self._curvature(),
         }
 
-    @property
-    def norm_of_paths(self) -> Policy:
-        """No path has the running statistics of a mixture: it is normalised by those of its batches."""
-        return "batch" if self.norm == "tracked" else self.norm
-
     def _guarded(self, mixed: float) -> dict[str, float]:
         """The derived network next to the mixture; with ``guard=stop``, the end of a collapsed search."""
         if self.guard == "off":
             return {}
         found = self.best()
-        derived = self.checked(self.path(found), self.norm_of_paths)
+        derived = self.checked(self.path(found))
         told = {"derived_accuracy": derived["accuracy"], "gap": mixed - derived["accuracy"]}
         told |= self.watch.look(self.epoch + 1, found)
         return told | self._ended()

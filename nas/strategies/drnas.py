@@ -13,7 +13,7 @@ from torch.distributions import Dirichlet, kl_divergence
 from nas.search_space.decision import Decision
 from nas.strategies.differentiable import Differentiable
 from nas.strategies.narrowing import Kept, left, strongest, truths
-from nas.strategies.shared_weights import Count, Mixing, Positive, Rate, Share
+from nas.strategies.shared_weights import Count, Mixing, Positive, Rate, Share, scopes
 from nas.strategies.strategy import STRATEGIES, Task
 from nas.supernet import Supernet
 
@@ -80,7 +80,7 @@ class DrNAS(Differentiable):
         tables = {}
         for d in self.task.space.decisions:
             alpha = self.alphas[d.name].detach() if detached else self.alphas[d.name]
-            tables[d.name] = self.spread(d, alpha, lambda beta: Dirichlet(beta).rsample())
+            tables[d.name] = self.spread(d, alpha, lambda beta: dirichlet(beta).rsample())
         return Mixing(tables, self.active)
 
     def penalty(self) -> Tensor | float:
@@ -88,7 +88,7 @@ class DrNAS(Differentiable):
         for d in self.task.space.decisions if self.strength else ():
             beta = self.concentration(d, self.alphas[d.name])
             if self.regulariser == "kl":
-                found = found + kl_divergence(Dirichlet(beta), Dirichlet(torch.ones_like(beta))).sum()
+                found = found + kl_divergence(dirichlet(beta), dirichlet(torch.ones_like(beta))).sum()
             else:
                 found = found + (beta - 1).square().sum()
         return self.strength * found
@@ -99,7 +99,7 @@ class DrNAS(Differentiable):
         Where one of several rows is kept, rows and options are one choice, of one distribution.
         """
         beta = (nn.functional.elu(alpha) + 1).clamp_min(1e-6).gather(1, self.places[decision.name])
-        return beta.reshape(1, -1) if decision.keep == 1 else beta
+        return scopes(decision, beta)
 
     def spread(self, decision: Decision, alpha: Tensor, share: Callable[[Tensor], Tensor]) -> Tensor:
         """A table with what `share` makes of the concentrations; zero for options that were given up."""
@@ -113,3 +113,8 @@ class DrNAS(Differentiable):
     def load(self, state: dict[str, Any]) -> None:
         super().load(state)
         self.places = {name: places.to(self.device) for name, places in state["places"].items()}
+
+
+def dirichlet(beta: Tensor) -> Dirichlet:
+    """The distributions of these concentrations; checking the arguments would wait for the device."""
+    return Dirichlet(beta, validate_args=False)

@@ -14,7 +14,7 @@ from torch import Tensor
 from nas.search_space import Architecture
 from nas.search_space.decision import Decision
 from nas.strategies.differentiable import Differentiable
-from nas.strategies.shared_weights import Rate
+from nas.strategies.shared_weights import Count, Positive, Rate, Share
 from nas.strategies.strategy import STRATEGIES
 
 
@@ -27,7 +27,7 @@ class FairDarts(Differentiable):
     mixture and the derived network (equation 6). The paper keeps every option above a threshold. Here an
     architecture keeps as many rows as its decision says, one option in each: the strongest. Where ``none``
     may be kept, it is, in rows in which no other option is above the threshold. The entropy that is reported
-    is that of a gate, log 2 at most.
+    is that of a gate, log 2 at most. The rates are those of the authors' code.
 
     Args:
         zero_one: weight of the zero-one loss (the paper: 10).
@@ -35,6 +35,10 @@ class FairDarts(Differentiable):
             starts, and where the zero-one loss parts those that go to 0 from those that go to 1.
     """
 
+    batch: Count = 128
+    lr: Positive = 0.005
+    alpha_lr: Positive = 3e-3
+    alpha_betas: tuple[Share, Share] = (0.9, 0.999)
     zero_one: Rate = 10.0
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-
 from nas.strategies.concrete import gumbel_like, one_hot
 from nas.strategies.differentiable import Differentiable
-from nas.strategies.shared_weights import Mixing, Positive, Tensors
+from nas.strategies.shared_weights import Mixing, Positive, Tensors, told
 from nas.strategies.strategy import STRATEGIES
-from nas.supernet.norms import Policy
 
 
 @STRATEGIES.register("gdas", budget="50epochs")
@@ -21,8 +18,7 @@ class GDAS(Differentiable):
 
     A step costs the time and the memory of one path. Forward, a row's weights are one-hot (equation 3);
     backward, they are the softmax at temperature tau (equation 4), whose gradient comes through the operation
-    that was run. The paper searches for 250 epochs. Its metrics are those of the likeliest path, and by
-    the statistics of the batch: every path has others.
+    that was run. The paper searches for 250 epochs. Its metrics are those of the likeliest path.
 
     Args:
         tau, tau_min: temperature of the first and of the last epoch, linear in between (the paper: 10, 0.1).
@@ -30,7 +26,6 @@ class GDAS(Differentiable):
 
     tau: Positive = 10.0
     tau_min: Positive = 0.1
-    norm: Policy = "batch"
 
     def conflicts(self) -> Iterator[str]:
         yield from super().conflicts()
@@ -51,17 +46,10 @@ class GDAS(Differentiable):
             hard[decision.name] = chosen = one_hot(decision, soft)
             # Exactly 0 or 1 forward; what is not run has no gradient.
             tables[decision.name] = chosen if detached else chosen + chosen * (soft - soft.detach())
-        return Mixing(tables, _active(hard))
+        return Mixing(tables, told(hard))
 
     def evaluated(self) -> Mixing:
         """The likeliest option of each row."""
         alphas = {decision: self.alphas[decision.name] for decision in self.task.space.decisions}
         hard = {decision.name: one_hot(decision, alpha) for decision, alpha in alphas.items()}
-        return Mixing(hard, _active(hard))
-
-
-def _active(hard: Tensors) -> Tensors:
-    """Where the ones are, on the CPU: read from the device once, not once a decision."""
-    flat = torch.cat([table.flatten() for table in hard.values()]).cpu() > 0
-    parts = torch.split(flat, [table.numel() for table in hard.values()])
-    return {name: part.view(hard[name].shape) for name, part in zip(hard, parts, strict=True)}
+        return Mixing(hard, told(hard))

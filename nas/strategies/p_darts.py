@@ -41,7 +41,7 @@ class PDarts(Differentiable):
 
     Args:
         depths: the cells of each stage, as shares of the space's own.
-        kept: the share of its options that each row has in each stage.
+        kept: the share of its options that each row has in the second stage, and in the third.
         dropout: of the skip connections, at the beginning of each stage.
         skips: how many are kept in each kind of cell: in decisions whose names begin alike, up to a dot.
     """
@@ -52,7 +52,7 @@ class PDarts(Differentiable):
     lr_min: Rate = 0.0
     alpha_lr: Positive = 6e-4
     depths: tuple[Positive, Positive, Positive] = (0.625, 1.375, 2.125)
-    kept: tuple[Kept, Kept, Kept] = (1.0, 0.625, 0.375)
+    kept: tuple[Kept, Kept] = (0.625, 0.375)
     dropout: tuple[Share, Share, Share] = (0.0, 0.4, 0.7)
     skips: Epochs = 2
 
@@ -60,6 +60,14 @@ class PDarts(Differentiable):
         yield from super().conflicts()
         if self.compile:
             yield "p_darts drops skip connections at changing rates, which strategy.compile cannot follow"
+
+    def check(self, space: SearchSpace) -> None:
+        super().check(space)
+        if self.kept[1] > self.kept[0]:
+            raise ValueError(
+                f"strategy.kept = {self.kept}: the third stage has options of the second alone, so the last "
+                "share is not the larger one"
+            )
 
     def prepare(self, task: Task) -> None:
         self.stage, self.dropped = 0, 0.0
@@ -84,7 +92,7 @@ class PDarts(Differentiable):
         if stage > self.stage:
             tables = self.mixing(detached=True)
             self.active = {
-                d.name: truths(d, strongest(d, tables[d.name], left(d, self.kept[stage])))
+                d.name: truths(d, strongest(d, tables[d.name], left(d, self.kept[stage - 1])))
                 for d in self.task.space.decisions
             }
             self.stage = stage

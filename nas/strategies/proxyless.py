@@ -12,7 +12,7 @@ from nas.search_space import Architecture
 from nas.search_space.decision import Decision
 from nas.strategies.differentiable import Differentiable
 from nas.strategies.expected_cost import Measure, expected_cost
-from nas.strategies.shared_weights import Batch, Mixing, Positive, Rate, Share
+from nas.strategies.shared_weights import Batch, Mixing, Positive, Rate, Share, scopes, told
 from nas.strategies.strategy import STRATEGIES, Task
 
 
@@ -61,10 +61,10 @@ class Proxyless(Differentiable):
         Where one of several rows is kept, rows and options are one choice, of which two are drawn.
         """
         table = self.table(decision, self.alphas[decision.name].detach())
-        scopes = table.view(1, -1) if decision.keep == 1 else table
-        noisy = scopes.log() - torch.empty_like(scopes).exponential_().log()  # Gumbel: its top are such draws
-        two = noisy.topk(min(2, scopes.shape[1]), dim=1).indices
-        return torch.zeros_like(scopes).scatter_(1, two, 1.0).view_as(table) > 0
+        chances = scopes(decision, table)
+        noisy = chances.log() - torch.empty_like(chances).exponential_().log()  # Gumbel: its top are draws
+        two = noisy.topk(min(2, chances.shape[1]), dim=1).indices
+        return torch.zeros_like(chances).scatter_(1, two, 1.0).view_as(table) > 0
 
     def gates(self, decision: Decision, among: Tensor | None = None) -> Tensor:
         """One option drawn in each row, of those that are `among`: 1 there, 0 elsewhere.
@@ -74,18 +74,17 @@ class Proxyless(Differentiable):
         alpha: Tensor = self.alphas[decision.name]
         if among is not None:
             alpha = alpha.masked_fill(~among, -torch.inf)
-        table = self.table(decision, alpha)
-        scopes = table.view(1, -1) if decision.keep == 1 else table
-        hard = torch.zeros_like(scopes).scatter_(1, scopes.detach().multinomial(1), 1.0)
-        return (hard + (scopes - scopes.detach())).view_as(table)
+        chances = scopes(decision, self.table(decision, alpha))
+        hard = torch.zeros_like(chances).scatter_(1, chances.detach().multinomial(1), 1.0)
+        return (hard + (chances - chances.detach())).view_as(alpha)
 
     def drawn(self, *, detached: bool) -> Mixing:
         decisions = self.task.space.decisions
         if detached:
             gates = {d.name: self.gates(d).detach() for d in decisions}
-            return Mixing(gates, {name: gate > 0 for name, gate in gates.items()})
+            return Mixing(gates, told(gates))
         self.pair = {d.name: self.pairs(d) for d in decisions}
-        return Mixing({d.name: self.gates(d, self.pair[d.name]) for d in decisions}, self.pair)
+        return Mixing({d.name: self.gates(d, self.pair[d.name]) for d in decisions}, told(self.pair))
 
     def alpha_step(self, train: Batch, valid: Batch) -> None:
         """Descend, then move each pair so that the sum of its probabilities is what it was."""
@@ -107,7 +106,7 @@ class Proxyless(Differentiable):
         alpha, pair = self.alphas[decision.name], self.pair[decision.name]
         table = self.table(decision, alpha.detach())
         two = self.table(decision, alpha.masked_fill(~pair, -torch.inf))
-        both = (table * pair).sum() if decision.keep == 1 else (table * pair).sum(1, keepdim=True)
+        both = scopes(decision, table * pair).sum(1, keepdim=True)
         return torch.where(pair, both * two, table)
 
     def evaluated(self) -> Mixing | Architecture:
@@ -116,8 +115,6 @@ class Proxyless(Differentiable):
 
 def rescaled(decision: Decision, before: Tensor, after: Tensor, pair: Tensor) -> Tensor:
     """`after`, moved so that the pair has the sum of exponentials that it has `before`."""
-    scopes = [alpha.masked_fill(~pair, -torch.inf) for alpha in (before, after)]
-    if decision.keep == 1:
-        scopes = [alpha.view(1, -1) for alpha in scopes]
-    old, new = (alpha.logsumexp(1, keepdim=True) for alpha in scopes)
+    both = [scopes(decision, alpha.masked_fill(~pair, -torch.inf)) for alpha in (before, after)]
+    old, new = (alpha.logsumexp(1, keepdim=True) for alpha in both)
     return after + (old - new)

@@ -20,6 +20,7 @@ from torch import Tensor
 from nas.data.batches import Batches
 from nas.group import Group
 from nas.search_space import Architecture, SearchSpace
+from nas.search_space.decision import Decision
 from nas.seeding import derive
 from nas.strategies.strategy import OneShot, Task
 from nas.supernet import Supernet
@@ -41,6 +42,18 @@ class Mixing(NamedTuple):
 
     tables: Tensors
     active: Tensors | None = None
+
+
+def scopes(decision: Decision, table: Tensor) -> Tensor:
+    """A table (rows, options) as (choices, options): where one of several rows is kept, it is one choice."""
+    return table.reshape(1, -1) if decision.keep == 1 else table
+
+
+def told(gates: Tensors) -> Tensors:
+    """Where gates are open, on the CPU: read from the device once, not once a decision."""
+    flat = torch.cat([gate.flatten() for gate in gates.values()]).cpu() > 0
+    parts = torch.split(flat, [gate.numel() for gate in gates.values()])
+    return {name: part.view(gates[name].shape) for name, part in zip(gates, parts, strict=True)}
 
 
 def cosine(share: float, first: float, last: float) -> float:
@@ -78,6 +91,9 @@ class SharedWeights(OneShot):
 
     def __post_init__(self) -> None:
         super().__init__()
+
+    def forget(self) -> None:
+        self.supernet.forget()
 
     # --- training -------------------------------------------------------------------------------------------
 
@@ -223,13 +239,8 @@ class SharedWeights(OneShot):
         }
         return Mixing(hard, {name: table > 0 for name, table in hard.items()})
 
-    @property
-    def norm_of_paths(self) -> Policy:
-        """What batch norms normalise by when a path is evaluated."""
-        return self.norm
-
     def score(self, architecture: Architecture) -> float:
-        return self.checked(self.path(architecture), self.norm_of_paths)["accuracy"]
+        return self.checked(self.path(architecture))["accuracy"]
 
     def inherited(self, architecture: Architecture) -> tuple[SearchSpace, Tensors]:
         return self.supernet.space, self.supernet.state_of(architecture)

@@ -141,6 +141,9 @@ class OneShot(Strategy):
     def tables(self) -> dict[str, list[list[float]]]:
         """The mixing weights by decision (rows x options)."""
 
+    def forget(self) -> None:
+        """Before each epoch: what would be other bits in a process that begins with this epoch."""
+
     def random(self, rng: Random) -> Architecture:
         """A random architecture whose weights the supernet trains."""
         return self.task.space.sample(rng)
@@ -180,6 +183,7 @@ class OneShot(Strategy):
     def reports(self, task: Task) -> Iterator[Report]:
         self.begin(task)
         while self.epoch < self.horizon and self.ended is None:
+            self.forget()
             metrics = self.train_epoch(self.epoch)
             self.epoch += 1
             yield Report("epoch", self.epoch, metrics, self.ended or self.best(), tables=self.tables())

@@ -176,7 +176,7 @@ class Group:
             mixture = each.mixture if isinstance(each, Partial) else each
             assert isinstance(mixture, Mixture)
             for pick, option in mixture.running(runs_pick):
-                self.lanes.append(Lane(target, pick, option, layers_of(option)))
+                self.lanes.append(Lane(target, pick if runs_pick(pick) else None, option, layers_of(option)))
         self.parts = list(self._parts([lane for lane in self.lanes if lane.layers is not None], 0))
         self.parts += [Alone(each, self._reader([each])) for each in self.lanes if each.layers is None]
 

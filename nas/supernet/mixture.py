@@ -78,7 +78,8 @@ class Mixture:
             output = run(option, inputs, weights)
             if weights.drop and not is_identity(option):
                 output = drop_path(output, weights.drop)
-            term = output * product_of(pick, weights)
+            weight = product_of(pick, weights)
+            term = output * (weight if weights.runs(pick) else 0 * weight)
             total = term if total is None else total + term
         assert total is not None
         return total

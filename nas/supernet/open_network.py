@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from itertools import product
 
@@ -22,7 +23,8 @@ class OpenNetwork(Network):
 
     Args:
         space: whose graph it is.
-        partial: k, where only a k-th of the channels goes through operations to choose from.
+        partial: k, where only a k-th of the channels goes through operations to choose from; where k does not
+            divide their number, all of them do.
         affine, pool_norm: as for `Network`.
     """
 
@@ -32,6 +34,12 @@ class OpenNetwork(Network):
         self._width_holes = width_holes(space.graph)
         self._widest = self._widths(space.graph)
         self._widened: set[tuple[str, str]] = set()  # operations made for one channel more, for both forms
+        if partial > 1 and all(self._share(node) == 1 for node in space.graph.nodes[1:]):
+            warnings.warn(
+                f"partial={partial} divides the channels of no operation to choose from: all are searched",
+                stacklevel=4,
+            )
+            self.partial = 1
         super().__init__(space.graph, affine=affine, pool_norm=pool_norm)
 
     def _share(self, node: Node) -> int:

@@ -137,7 +137,10 @@ class Supernet(OpenNetwork):
         Raises ValueError if a part of the channels passes by the operations: no network has such tensors.
         """
         if self.partial > 1:
-            raise ValueError(f"a supernet with partial={self.partial} has no weights of whole networks")
+            raise ValueError(
+                f"a supernet with partial={self.partial} has no weights of whole networks: search with "
+                "strategy.partial=1, or train without --inherit"
+            )
         state: dict[str, Tensor] = {}
         for name, run in self._runners(self.space.fill(architecture)).items():
             held = run.tensors() if isinstance(run, Sliced) else {}
@@ -201,6 +204,12 @@ class Supernet(OpenNetwork):
         if self._to_compile and self.training and torch.is_grad_enabled():
             return self._traced(program, weights.active)(x, weights.tables)
         return self._execute(program.inference, x, weights)[program.output]
+
+    def forget(self) -> None:
+        """Compute the next call as if it were the first: which mixtures are fused, and so how sums are
+        rounded, depends on what was active before.
+        """
+        self._last = None
 
     def _traced(self, program: Program, active: dict[str, list[Any]] | None) -> Callable[..., Tensor]:
         """A program as a compiled function of images and tables."""

@@ -27,10 +27,12 @@ STATELESS = (
 
 
 class Lane(NamedTuple):
-    """One operation: into which mixture it goes, by whose weights, and its layers; none if it is opaque."""
+    """One operation: into which mixture it goes, by whose weights (None: 0), and its layers; none if it is
+    opaque.
+    """
 
     target: int
-    pick: Pick
+    pick: Pick | None
     run: Runner
     layers: tuple[nn.Module, ...] | None
 
@@ -87,7 +89,8 @@ class Places:
         sizes = [decision.rows * len(decision.options) for decision in decisions]
         self._starts = {name: sum(sizes[:i]) for i, name in enumerate(self.names)}
         self._options = {decision.name: len(decision.options) for decision in decisions}
-        self._one = sum(sizes)  # behind the tables stands a 1, for picks with fewer factors than others
+        self._one = sum(sizes)  # behind the tables stand a 1, for picks with fewer factors than others, and
+        self._zero = self._one + 1  # a 0, for what is run for its shape alone
         self._picks: list[list[int]] = []
         self._sizes: list[int] = []
         self._indices: list[Tensor] = []
@@ -95,17 +98,23 @@ class Places:
     def reader(self, lanes: Sequence[Lane], channels: int) -> Read:
         """What gives the weights of these lanes in a pass, each `channels` times."""
         for lane in lanes:
-            places = [self._starts[h.decision] + h.row * self._options[h.decision] + i for h, i in lane.pick]
-            self._picks += [places or [self._one]] * channels
+            self._picks += [self._places_of(lane.pick)] * channels
         self._sizes.append(len(lanes) * channels)
         return Read(self, len(self._sizes) - 1)
+
+    def _places_of(self, pick: Pick | None) -> list[int]:
+        if pick is None:
+            return [self._zero]
+        places = [self._starts[h.decision] + h.row * self._options[h.decision] + i for h, i in pick]
+        return places or [self._one]
 
     def read(self, weights: Weights) -> Sequence[Tensor]:
         """The weights of all lanes, in the order in which they were asked for."""
         found: Sequence[Tensor] | None = weights.kept.get(self)
         if found is None:
             tables = [weights.tables[name] for name in self.names]
-            vector = torch.cat([*(table.flatten() for table in tables), tables[0].new_ones(1)])
+            constants = tables[0].new_ones(1), tables[0].new_zeros(1)
+            vector = torch.cat([*(table.flatten() for table in tables), *constants])
             product = None
             for index in self.indices_on(vector.device):
                 factor = vector.index_select(0, index)
