@@ -35,13 +35,23 @@ TINY_DARTS = [*TINY_SEARCH, "strategy=darts", "budget=2epochs", "ranking.network
 TINY_RANDOM = [*TINY_SEARCH, "strategy=random", "strategy.epochs=1", "budget=3trials"]
 
 
-# Spaces whose supernets take long: more operations of the kinds that `pnas` has, in cells like its.
-LARGE = ("nasnet", "amoebanet")
+# Members of a registry that take long, of which another one has the same kinds of parts: cells as those of
+# `enas_micro`, and networks of the same authors, or of the same blocks in larger numbers.
+LARGE = (
+    *("nasnet", "amoebanet", "pnas"),
+    *("senet154", "inception_v2", "inception_v3", "inception_resnet", "xception", "nas_imagenet"),
+    *("condconv_efficientnet", "nonlocal_resnet", "sknet"),
+)
 
 
-def over(spaces: Iterable[str]) -> list[Any]:
-    """The spaces as parameters of a test, of which the large ones are slow."""
-    return [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in spaces]
+def slow_if_large(name: str, but: Iterable[str] = ()) -> Any:
+    """The mark of a parameter of this name: slow if it is large, or in `but`."""
+    return pytest.mark.slow if name in {*LARGE, *but} else ()
+
+
+def over(names: Iterable[str], but: Iterable[str] = ()) -> list[Any]:
+    """The names as parameters of a test, of which the large ones, and those in `but`, are slow."""
+    return [pytest.param(name, marks=slow_if_large(name, but)) for name in names]
 
 
 def sets(settings: list[str]) -> list[str]:

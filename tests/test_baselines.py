@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import over
 from torch import Tensor, nn
 
 from baselines import FAMILIES
@@ -143,7 +144,7 @@ def test_every_family_is_listed_and_has_an_entry() -> None:
     assert set(FAMILIES) - searched == {e["family"] for e in PUBLISHED.values() if "family" in e}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", over(FAMILIES))
 def test_a_small_member_trains_and_exports(family: str) -> None:
     """A gradient reaches every parameter, auxiliary heads included; the exported program is equal."""
     torch.manual_seed(0)

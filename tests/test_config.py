@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
+import typing
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from conftest import mistakes
 
 from nas.config import merge, override, resolve_search, resolve_training
 from nas.data import DATA
-from nas.documents import LOADER, read_yaml
+from nas.documents import read_text, read_yaml
 from nas.recipe import recipe, recipes
 from nas.run import dump
 from nas.search_space import SPACES
@@ -26,7 +26,7 @@ SUBJECTS = ["darts:DARTS_V2", "nasbench201:|none~0|+|none~0|none~1|+|none~0|none
 
 def plain(config: dict[str, Any]) -> Any:
     """What a run's config.yaml gives back."""
-    return yaml.load(dump(config), LOADER)
+    return read_text(dump(config))
 
 
 # --- resolving is idempotent --------------------------------------------------------------------------------
@@ -153,6 +153,33 @@ def test_merging_changes_no_layer() -> None:
 )
 def test_override_parses(text: str, layer: dict[str, Any]) -> None:
     assert override(text) == layer
+
+
+WORDS = [
+    (name, key, word)
+    for name, strategy in STRATEGIES.items()
+    for key, kind in typing.get_type_hints(strategy, include_extras=False).items()
+    if isinstance(strategy, type) and typing.get_origin(kind) is typing.Literal
+    for word in typing.get_args(kind)
+]
+
+
+def test_a_word_is_given_as_it_is_written(tmp_path: Path) -> None:
+    """``off`` is a word, too, and the truth values are ``true`` and ``false``."""
+    assert ("darts", "guard", "off") in WORDS
+    file = tmp_path / "words.yaml"
+    for name, key, word in WORDS:
+        file.write_text(f"strategy: {{name: {name}, {key}: {word}}}\n")
+        for layer in (override(f"strategy.{key}={word}"), read_yaml(file)):
+            assert layer["strategy"][key] == word, (name, key)
+    assert [read_text(word) for word in ("true", "False", "off", "no", "y")] == [
+        True,
+        False,
+        "off",
+        "no",
+        "y",
+    ]
+    assert resolve_search([override("data.augment.flip=off")])["data"]["augment"]["flip"] is False
 
 
 def test_scientific_notation_is_a_number() -> None:

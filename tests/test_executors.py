@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from conftest import over
 from faulty import Faulty
 
 import nas
@@ -110,6 +111,7 @@ def test_failures_are_results(make: Made, tmp_path: Path, workers: int) -> None:
     assert len(list(tmp_path.iterdir())) == 8
 
 
+@pytest.mark.parametrize("make", over(sorted(EXECUTORS), but=("ray",)), indirect=True)
 def test_lost_workers_are_replaced(make: Made, tmp_path: Path) -> None:
     """Once: the trial has its result in the end; always: it failed, after as many attempts as are allowed."""
     faults = {0: "once-kill", 1: "kill", 2: "once-exit", 3: "once-disk", 4: "disk", 5: "unpicklable"}

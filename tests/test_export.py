@@ -105,7 +105,7 @@ def ruff(*files: Path) -> None:
 # --- laws over the registries -----------------------------------------------------------------------------
 
 
-SHORT = ("darts", "mobile", "vit")  # cells, widths, attention
+SHORT = ("darts", "mobile")  # cells, widths
 FORMATS = [
     pytest.param(name, input, marks=() if name in SHORT and input[0] == 1 else pytest.mark.slow)
     for name in sorted(SPACES)
@@ -392,7 +392,7 @@ def test_a_module_written_by_hand_in_every_format(tmp_path: Path) -> None:
     ruff(found.files["python"])
 
 
-@pytest.mark.parametrize("family", sorted(hand_designed.package().FAMILIES))
+@pytest.mark.parametrize("family", over(sorted(hand_designed.package().FAMILIES)))
 def test_every_hand_designed_family_as_python(family: str, tmp_path: Path) -> None:
     factory = hand_designed.family(family)
     torch.manual_seed(0)

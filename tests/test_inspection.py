@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Command, sets
+from conftest import Command, sets, slow_if_large
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -108,9 +108,9 @@ def sampled(name: str) -> tuple[Network, Shape]:
 
 def _networks() -> Iterator[Any]:
     for name in FAMILIES:
-        yield pytest.param(member, name, id=name)
+        yield pytest.param(member, name, id=name, marks=slow_if_large(name))
     for name in SPACES:
-        yield pytest.param(sampled, name, id=f"space-{name}")
+        yield pytest.param(sampled, name, id=f"space-{name}", marks=slow_if_large(name))
 
 
 NETWORKS = list(_networks())

@@ -12,6 +12,7 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+from conftest import over
 from torch import Tensor, nn
 
 from nas import hand_designed
@@ -463,7 +464,7 @@ def test_modules_that_cannot_be_recorded_are_told_without_a_picture() -> None:
 FAMILIES = [name for name, module in hand_designed.package().FAMILIES.items() if module != "searched"]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", over(FAMILIES))
 def test_a_member_of_every_family_is_drawn_clearly(name: str) -> None:
     family = hand_designed.family(name)
     with torch.device("meta"):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_SEARCH, Command, sets
+from conftest import TINY_SEARCH, Command, over, sets
 from data_helpers import tables, unpacked
 from scipy.stats import spearmanr
 from torch import Tensor, nn
@@ -111,7 +111,7 @@ def test_a_member_of_every_kind_of_family_has_all_scores(family: str) -> None:
         assert math.isfinite(proxy(network, images, labels)), name
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
+@pytest.mark.parametrize("name", over(sorted(SPACES)))
 def test_a_member_of_every_space_has_all_scores(name: str) -> None:
     made = space(name, **{**SPACES.facts(name).get("small", {}), "input": (3, 32, 32), "classes": 4})
     architecture = made.sample(__import__("random").Random(1))
