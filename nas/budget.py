@@ -53,7 +53,13 @@ class Budget:
         """Which limit of time is reached, in words, or None. `devices`: as many were in use all the time."""
         hours = seconds / 3600
         if self.hours is not None and hours >= self.hours:
-            return f"{self.hours:g} hours"
+            return _told(self.hours)
         if self.device_hours is not None and hours * devices >= self.device_hours:
             return f"{self.device_hours:g} device-hours"
         return None
+
+
+def _told(hours: float) -> str:
+    """A time in the largest unit of which there is one."""
+    amount, unit = (hours, "hours") if hours >= 1 else (60 * hours, "minutes")
+    return f"{amount:g} {unit}" if amount >= 1 else f"{60 * amount:g} seconds"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.graph import JOINS, Graph, Shape
+from nas.graph import JOINS, Graph, Node, Shape
 from nas.primitives import resolve
 
 ELEMENTWISE = (
@@ -57,10 +57,22 @@ def cost(thing: Graph | nn.Module, *, input: Shape | None = None, affine: bool =
 
 def graph_cost(graph: Graph, *, input: Shape | None = None, affine: bool = True) -> Cost:
     """A fold over the nodes of a filled graph: every primitive adds its closed form."""
-    shapes: dict[str, Shape] = {}
-    memo: dict[tuple[Any, ...], tuple[int, int, int, Shape]] = {}
     params = macs = attention = 0
     auxiliary = set(graph.auxiliary)
+    for node, _, found in operations(graph, input=input, affine=affine):
+        params += found[0]
+        if node.name not in auxiliary:
+            macs += found[1]
+            attention += found[2]
+    return Cost(params, macs, attention)
+
+
+def operations(
+    graph: Graph, *, input: Shape | None = None, affine: bool = True
+) -> Iterator[tuple[Node, Shape, tuple[int, int, int, Shape]]]:
+    """The nodes of a filled graph that compute something, each with the shape that it reads and its cost."""
+    shapes: dict[str, Shape] = {}
+    memo: dict[tuple[Any, ...], tuple[int, int, int, Shape]] = {}
     for node in graph.nodes:
         name, op, inputs, out, stride, attrs, _, _ = node
         if not inputs:
@@ -79,12 +91,8 @@ def graph_cost(graph: Graph, *, input: Shape | None = None, affine: bool = True)
             except ValueError as error:
                 size = "x".join(map(str, shape))
                 raise ValueError(f"node {name!r}, on the {size} of {inputs[0]!r}: {error}") from error
-        params += found[0]
-        if name not in auxiliary:
-            macs += found[1]
-            attention += found[2]
         shapes[name] = found[3]
-    return Cost(params, macs, attention)
+        yield node, shape, found
 
 
 def _joined(name: str, op: str, inputs: Sequence[tuple[str, Shape]]) -> Shape:
@@ -176,13 +184,46 @@ def _shadow(module: nn.Module) -> nn.Module:
 def latency(module: nn.Module, *, input: Shape, repeats: int = 20) -> float:
     """Median milliseconds of one forward pass of one example, after warming up, where the module is."""
     place = next((p.device for p in module.parameters()), torch.device("cpu"))
-    example = torch.randn(1, *input, device=place)
+    return _milliseconds(module, torch.randn(1, *input, device=place), repeats)
+
+
+class Latencies:
+    """The milliseconds of a filled graph on a device: the sum of those of its operations, each alone.
+
+    Every operation is measured once for each shape, with one example (Cai et al. 2019, section 3.3, add up
+    such a table, too). What runs side by side, or in the shadow of another, is not seen.
+    """
+
+    def __init__(self, device: torch.device, repeats: int = 20) -> None:
+        self.device, self.repeats = device, repeats
+        self._known: dict[tuple[Any, ...], float] = {}
+
+    def __call__(self, graph: Graph) -> float:
+        total = 0.0
+        for node, shape, found in operations(graph):
+            key = (node.op, shape, found[3], node.stride, node.attrs)
+            if key not in self._known:
+                self._known[key] = self._measure(node, shape, found[3][0])
+            total += self._known[key]
+        return total
+
+    def _measure(self, node: Node, shape: Shape, out: int) -> float:
+        primitive = resolve(str(node.op))
+        width = node.out if isinstance(node.out, int) else out
+        given = dict(node.attrs)
+        affine = bool(given.pop("affine", True))
+        module = primitive(shape[0], width, node.stride, affine, **given).eval().to(self.device)
+        example = torch.randn(1, *(shape[:1] if primitive.flat else shape), device=self.device)
+        return _milliseconds(module, example, self.repeats)
+
+
+def _milliseconds(module: nn.Module, example: Tensor, repeats: int) -> float:
     times = []
     with torch.no_grad():
         for _ in range(repeats + 3):
             start = time.perf_counter()
             module(example)
-            if place.type == "cuda":
-                torch.cuda.synchronize(place)
+            if example.is_cuda:
+                torch.cuda.synchronize(example.device)
             times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times[3:])

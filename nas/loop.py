@@ -29,7 +29,7 @@ from nas.front import RunFront
 from nas.goal import goals_of
 from nas.ranking import ranking
 from nas.recipe import Recipe
-from nas.result import document
+from nas.result import document, ending
 from nas.run import Run, RunFailed, environment
 from nas.search_space import Architecture, SearchSpace, space
 from nas.seeding import derive, generator
@@ -374,10 +374,7 @@ def proceed(
         search.board = replay(run.events(), run.folder / "tensorboard", space=search.space, config=config)
         try:
             best = search.search()
-            known = isinstance(search.strategy, AskTell) and search.strategy.exhausted
-            ended = isinstance(search.strategy, OneShot) and search.strategy.ended
-            own = "every proposal was known" if known else "the search had collapsed" if ended else None
-            reason = search.spent() or own or config["budget"]
+            reason = ending(run, search.strategy, search.spent())
             reason = search.select(best, reason).get("reason", reason)
             if isinstance(search.strategy, OneShot):
                 ranking(search)

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nas.budget import Budget
 from nas.execution import devices
 from nas.front import RunFront
 from nas.run import Run
 from nas.search_space import SearchSpace
+from nas.strategies import AskTell, OneShot, Strategy
 from nas.usage import usage
+
+
+def ending(run: Run, strategy: Strategy, limit: str | None) -> str:
+    """Why a search is over; `limit`: of time, if it was reached. Warns if that cut a schedule off."""
+    budget = str(run.config["budget"])
+    if isinstance(strategy, AskTell):
+        return limit or ("every proposal was known" if strategy.exhausted else budget)
+    assert isinstance(strategy, OneShot)
+    done, horizon = (
+        sum(e["kind"] == "epoch" for e in run.events()),
+        Budget.parse(budget).epochs or strategy.epochs,
+    )
+    if limit is None or strategy.ended or done == horizon:
+        return limit or ("the search had collapsed" if strategy.ended else budget)
+    warnings.warn(
+        f"after {limit} the search was in epoch {done} of {horizon}: what its strategy does "
+        f"in its last epochs was not done; --budget {done}epochs plans for as many as there was time for",
+        stacklevel=2,
+    )
+    return f"{limit}, in epoch {done} of {horizon}"
 
 
 def document(run: Run, final: Mapping[str, Any], *, space: SearchSpace, front: RunFront) -> dict[str, Any]:

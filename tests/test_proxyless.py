@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_progressive import batch, prepared, task
 
-from nas.counting import cost
+from nas.counting import Latencies, cost
 from nas.graph import Hole
 from nas.search_space import space
 from nas.strategies import Proxyless
@@ -102,6 +102,27 @@ def test_the_expected_cost_is_the_mean_over_all_networks() -> None:
             exact += share * getattr(cost(filled), measure)
         assert expected({d.name: table}).item() == pytest.approx(exact, rel=1e-9)
         assert expected.error < 1e-9
+
+
+def test_the_latency_of_a_network_is_the_sum_of_its_operations() -> None:
+    """Each is measured once: equal networks take as long, and options add up exactly."""
+    made = space("chain?layers=3", channels=4, input=(3, 8, 8))
+    times = Latencies(torch.device("cpu"), repeats=3)
+    found = [[times(made.fill(made.at(i))) for i in range(10)] for _ in range(2)]
+    assert found[0] == found[1]
+    assert min(found[0]) > 0
+    assert expected_cost(made, "latency").error < 1e-9
+
+
+def test_a_search_that_is_taken_up_keeps_the_latencies_that_it_measured() -> None:
+    begun, again = (
+        prepared(Proxyless(batch=4, strength=1.0, cost="latency"), task("chain")) for _ in range(2)
+    )
+    (name,) = begun.expected.options
+    assert not torch.equal(again.expected.options[name], begun.expected.options[name])
+    again.load(begun.state())
+    assert torch.equal(again.expected.options[name], begun.expected.options[name])
+    assert again.typical.item() == pytest.approx(begun.typical.item(), rel=1e-6)
 
 
 def test_the_expected_cost_is_the_mean_over_draws() -> None:

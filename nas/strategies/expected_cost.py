@@ -14,12 +14,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nas.counting import cost
+from nas.counting import Latencies, cost
 from nas.search_space import Architecture, SearchSpace
 from nas.search_space.decision import Decision
 from nas.seeding import generator
 
-Measure = Literal["macs", "params"]
+Measure = Literal["macs", "params", "latency"]
 SAMPLES = 3  # networks that are counted for each option of a row
 TINY = 1e-12  # the least weight of all legal options together
 
@@ -28,8 +28,9 @@ TINY = 1e-12  # the least weight of all legal options together
 class ExpectedCost:
     """What each option adds to the cost of a network.
 
-    `constant` and `options` (decision -> rows x options) are in multiply-adds or parameters. `error`: by how
-    much their sums miss the exact counts, as a share (root mean square); zero where options do not interact.
+    `constant` and `options` (decision -> rows x options) are in multiply-adds, parameters or milliseconds.
+    `error`: by how much their sums miss the counts, as a share (root mean square); zero where options do not
+    interact.
     """
 
     space: SearchSpace
@@ -61,26 +62,31 @@ def probabilities(decision: Decision, table: Tensor) -> Tensor:
     return table / table.sum(-1, keepdim=True).clamp_min(TINY) * (decision.keep / decision.rows)
 
 
-def expected_cost(space: SearchSpace, measure: Measure = "macs", *, seed: int = 0) -> ExpectedCost:
-    """Fits what each option adds to exact counts of random networks of a space (least squares).
+def expected_cost(
+    space: SearchSpace, measure: Measure = "macs", *, seed: int = 0, device: str | torch.device = "cpu"
+) -> ExpectedCost:
+    """Fits what each option adds to counts of random networks of a space (least squares).
 
     Where options do not interact the sums are exact; elsewhere they are the best sums there are. All networks
-    are counted if there are few. Raises ValueError if no choices make a network.
+    are counted if there are few. ``latency`` adds up what operations take alone on the `device`, measured
+    anew in each call. Raises ValueError if no choices make a network.
     """
+    latencies = Latencies(torch.device(device))
     unknown = 1 + sum(d.rows * len(d.options) for d in space.decisions)
     wanted = SAMPLES * unknown + 20
     codes, costs = [], []
     for architecture in _networks(space, wanted, seed):
         try:
-            counted = cost(space.fill(architecture))
+            filled = space.fill(architecture)
+            counted = latencies(filled) if measure == "latency" else getattr(cost(filled), measure)
         except ValueError:  # no network, or one that cannot be built
             continue
         codes.append([1.0, *space.encode(architecture)])
-        costs.append(float(getattr(counted, measure)))
+        costs.append(float(counted))
     if not codes:
         raise ValueError(f"{wanted} random choices of {space.name!r} made no network to count")
     a, b = torch.tensor(codes, dtype=torch.float64), torch.tensor(costs, dtype=torch.float64)
-    size = b.mean().clamp_min(1.0)
+    size = b.mean() if b.any() else b.new_ones(())
     found = torch.linalg.lstsq(a, b[:, None] / size, driver="gelsd").solution[:, 0]
     error = (a @ found - b / size).square().mean().sqrt().item()
     options, start = {}, 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from nas.search_space import Architecture
 from nas.search_space.decision import Decision
 from nas.strategies.differentiable import Differentiable
-from nas.strategies.expected_cost import Measure, expected_cost
+from nas.strategies.expected_cost import TINY, ExpectedCost, Measure, expected_cost
 from nas.strategies.shared_weights import Batch, Mixing, Positive, Rate, Share, scopes, told
 from nas.strategies.strategy import STRATEGIES, Task
 
@@ -28,12 +29,13 @@ class Proxyless(Differentiable):
     for the expected cost of the network (section 3.3).
 
     The alphas are trained as in the paper for CIFAR-10 (Adam, rate 0.006); the weights as in DARTS. What
-    differs: the cost is counted, in multiply-adds or parameters, and no time measured on a device; it, too,
-    moves probability within the pair alone; none is asked for by default. The metrics of an epoch are those
-    of the derived path.
+    differs: the term of cost, too, moves probability within the pair alone, and none is asked for by default.
+    The metrics of an epoch are those of the derived path.
 
     Args:
-        cost: what the term counts.
+        cost: what the term counts: multiply-adds, parameters, or the milliseconds that the operations take
+            alone on the device of the search. Those are measured at the start, so that searches with equal
+            seeds differ as far as they do; a search that is taken up keeps its own.
         strength: what a network as expensive as one drawn uniformly adds to the loss.
     """
 
@@ -51,9 +53,12 @@ class Proxyless(Differentiable):
     def prepare(self, task: Task) -> None:
         super().prepare(task)
         if self.strength:
-            self.expected = expected_cost(task.space, self.cost, seed=task.seed)
-            even = {name: torch.ones_like(alpha) for name, alpha in self.mixing(detached=True).items()}
-            self.typical = self.expected(even).clamp_min(1.0)
+            self.price(expected_cost(task.space, self.cost, seed=task.seed, device=self.device))
+
+    def price(self, expected: ExpectedCost) -> None:
+        """Take these costs, and what a network costs that is drawn uniformly."""
+        even = {name: torch.ones_like(alpha) for name, alpha in self.alphas.items()}
+        self.expected, self.typical = expected, expected(even).clamp_min(TINY)
 
     def pairs(self, decision: Decision) -> Tensor:
         """Truth values: two options, drawn by their probabilities without putting back, in each row.
@@ -108,6 +113,17 @@ class Proxyless(Differentiable):
         two = self.table(decision, alpha.masked_fill(~pair, -torch.inf))
         both = scopes(decision, table * pair).sum(1, keepdim=True)
         return torch.where(pair, both * two, table)
+
+    def state(self) -> dict[str, Any]:
+        if not self.strength:
+            return super().state()
+        costs = {"constant": self.expected.constant, "options": dict(self.expected.options)}
+        return super().state() | {"costs": costs}
+
+    def load(self, state: dict[str, Any]) -> None:
+        super().load(state)
+        if self.strength:
+            self.price(replace(self.expected, **state["costs"]))
 
     def evaluated(self) -> Mixing | Architecture:
         return self.path(self.best())
