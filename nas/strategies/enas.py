@@ -34,7 +34,8 @@ class ENAS(Sampled):
     Steps, samples, decay, entropy and bound are those of the original code for cells on CIFAR-10. The
     controller is the LSTM of `nas.strategies.policy`, without attention over earlier nodes. As in that code,
     batch norms use the minibatch while the controller learns. The shared weights follow the family's
-    schedule, not the paper's restarts.
+    schedule, not the paper's restarts. Of the search for whole networks (`enas_macro`) the term that draws
+    skip connections with a chance near 0.4 is left out.
 
     Args:
         policy: ``lstm`` or ``tabular``, a logit for each option.
