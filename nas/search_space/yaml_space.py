@@ -63,14 +63,15 @@ def space_file(path: Path) -> Callable[..., SearchSpace]:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
+    defaults = {**ALWAYS, **content.get("scale", {})}
+
     def build(**arguments: Any) -> SearchSpace:
         try:
-            return _Writer(content, arguments, path.parent).space()
+            return _Writer(content, {**defaults, **arguments}, path.parent).space()
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
     build.__doc__ = str(content.get("summary", f"The space of {path.name}"))
-    defaults = {**ALWAYS, **content.get("scale", {})}
     types = {name: Shape if name == "input" else type(value) for name, value in defaults.items()}
     build.__annotations__ = {**types, "return": SearchSpace}
     build.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
