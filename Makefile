@@ -1,5 +1,5 @@
 # `make search` makes a run, exports its network and writes its report; ARGS are options of `nas search`:
-#   make search ARGS="--data cifar10 --download"
+#   make search ARGS="--data cifar10 --download" RUN=runs/mine
 
 PYTHON := $(shell command -v python3.11 || command -v python3)
 VENV := .venv
