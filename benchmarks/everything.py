@@ -23,5 +23,6 @@ if __name__ == "__main__":
         network_step.lines(rounds=3, batch=16, channels=36, cells=20, size=32),
         waiting.commands(5),
         waiting.inner(5),
+        waiting.candidate(5),
         waiting.files(2),
     )

@@ -8,7 +8,7 @@ memory).
 from __future__ import annotations
 
 import statistics
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from random import Random
@@ -313,14 +313,22 @@ class Linter:
         each = triple - double
         weights = params * 4 * 4  # float32 weights, gradients, momentum and the copy of a second-order step
         total = (double + (BATCH - 2) * each + weights) / MIB
-        fusion = supernet.fusion()
         yield Finding(
             "fact",
             "supernet",
             f"{params:,} parameters; about {total:,.0f} MiB for a training step with batch {BATCH} "
-            f"({each / MIB:,.2f} MiB an image); {fusion.fused} of {fusion.operations} operations in mixtures "
-            "are fused with others",
+            f"({each / MIB:,.2f} MiB an image)",
         )
+        yield Finding("fact", "fusion", _fused(supernet.fusion().by_operation(self.space)))
+
+
+def _fused(counts: Mapping[str, tuple[int, int]]) -> str:
+    """What is computed together in a supernet, in words."""
+    some = [f"{fused} of {count} {name}" for name, (fused, count) in counts.items() if fused]
+    alone = [name for name, (fused, _) in counts.items() if not fused]
+    told = [f"computed together with others: {', '.join(some)}"] if some else []
+    told += [f"each by itself: {', '.join(alone)}"] if alone else []
+    return "; ".join(told) or "no operations are mixed"
 
 
 @torch.no_grad()

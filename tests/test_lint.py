@@ -147,7 +147,7 @@ def test_broken_spaces_are_found(name: str, tmp_path: Path, monkeypatch: pytest.
 def test_a_sound_space_has_no_errors_or_warnings(tmp_path: Path) -> None:
     findings = found(tmp_path, {})
     assert {f.kind for f in findings} == {"fact"}
-    assert {f.topic for f in findings} >= {"size", "params", "macs", "build", "supernet"}
+    assert {f.topic for f in findings} >= {"size", "params", "macs", "build", "supernet", "fusion"}
 
 
 @pytest.mark.parametrize("name", over(SPACES, but=("mobile", "blocks")))

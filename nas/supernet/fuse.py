@@ -13,6 +13,7 @@ What no rule covers is computed as ever: an operation with parts that are not kn
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -60,7 +61,13 @@ class Fusion:
     @property
     def fused(self) -> int:
         """How many of them are computed together with another one, in part at least."""
-        return sum(group.fused for group in self.groups)
+        return sum(len(group.fused) for group in self.groups)
+
+    def by_operation(self, space: SearchSpace) -> dict[str, tuple[int, int]]:
+        """By operation: how many of them are computed together with another one, of how many."""
+        fused = Counter(_name(space, lane) for group in self.groups for lane in group.fused)
+        every = Counter(_name(space, lane) for group in self.groups for lane in group.lanes)
+        return {name: (fused[name], count) for name, count in sorted(every.items())}
 
     def begin(self, device: torch.device) -> None:
         """Before each pass: see that indices and statistics are laid out; count the batch."""
@@ -108,6 +115,16 @@ def fuse(
         rewritten.append(node._replace(inputs=(name,)))
         found[node.name] = _with_inner(runs[node.name], Picked(place))
     return Fusion(graph.rewritten(rewritten), found, list(groups.values()), places)
+
+
+def _name(space: SearchSpace, lane: Lane) -> str:
+    """An operation, and what is decided of it besides."""
+    found = []
+    for hole, index in lane.pick or ():
+        option = space.decision(hole.decision).options[index]
+        of = "" if isinstance(option, str) else hole.decision.rpartition(".")[2] + " "
+        found.append(of + str(space.graph.operation(option)))
+    return " ".join(found)
 
 
 def _members(graph: Graph, runs: Mapping[str, Runner]) -> dict[tuple[Any, ...], list[str]]:
@@ -181,9 +198,9 @@ class Group:
         self.parts += [Alone(each, self._reader([each])) for each in self.lanes if each.layers is None]
 
     @property
-    def fused(self) -> int:
-        """How many operations are computed together with another one."""
-        return sum(part.together for part in self.parts)
+    def fused(self) -> list[Lane]:
+        """The operations that are computed together with another one."""
+        return [lane for part in self.parts for lane in part.together]
 
     def __call__(self, x: Tensor, *, weights: Weights) -> list[Tensor]:
         """The mixtures of x (batch, channels, height, width)."""
@@ -213,7 +230,7 @@ class Group:
             if depth == len(layers):
                 yield Ended(same, None, self._reader(same))
             elif isinstance(layers[depth], STATELESS):
-                yield Applied(layers[depth], list(self._parts(same, depth + 1)), len(same))
+                yield Applied(layers[depth], list(self._parts(same, depth + 1)), same)
             elif isinstance(layers[depth], nn.Conv2d):
                 columns = zip(*((lane.layers or ())[depth:] for lane in same), strict=True)
                 yield Wide(same, list(columns), self._reader(same))

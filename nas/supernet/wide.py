@@ -42,6 +42,11 @@ def targets_of(lanes: Sequence[Lane]) -> tuple[int, ...]:
     return tuple(lane.target for lane in lanes)
 
 
+def several(lanes: Sequence[Lane]) -> Sequence[Lane]:
+    """These lanes, if there is more than one of them."""
+    return lanes if len(lanes) > 1 else ()
+
+
 def signature(layer: nn.Module) -> Signature | None:
     """What layers have in common that can be computed together; None if nothing is known of it."""
     known = (nn.Conv2d, nn.BatchNorm2d, *STATELESS)
@@ -146,8 +151,8 @@ class Part(Protocol):
     """Some lanes, from a tensor that they share to what is summed up."""
 
     @property
-    def together(self) -> int:
-        """How many operations are computed together with another one."""
+    def together(self) -> Sequence[Lane]:
+        """The operations that are computed together with another one, in part at least."""
         ...
 
     def __call__(self, x: Tensor, weights: Weights) -> Iterator[Value]: ...
@@ -158,12 +163,8 @@ class Part(Protocol):
 class Applied:
     """A layer without parameters, computed once for all lanes behind it."""
 
-    def __init__(self, layer: nn.Module, then: Sequence[Part], lanes: int) -> None:
-        self.layer, self.then, self.lanes = layer, then, lanes
-
-    @property
-    def together(self) -> int:
-        return self.lanes if self.lanes > 1 else sum(part.together for part in self.then)
+    def __init__(self, layer: nn.Module, then: Sequence[Part], lanes: Sequence[Lane]) -> None:
+        self.layer, self.then, self.together = layer, then, several(lanes)
 
     def __call__(self, x: Tensor, weights: Weights) -> Iterator[Value]:
         y = self.layer(x)
@@ -180,7 +181,7 @@ class Ended:
 
     def __init__(self, lanes: Sequence[Lane], norms: Norms | None, read: Read) -> None:
         self.targets, self._norms, self.read = targets_of(lanes), norms, read
-        self.together = len(lanes) if len(lanes) > 1 else 0
+        self.together = several(lanes)
 
     def __call__(self, x: Tensor, weights: Weights) -> Iterator[Value]:
         yield Value(self.targets, x, self.read(weights), True, self._norms)
@@ -195,7 +196,7 @@ class Wide:
 
     def __init__(self, lanes: Sequence[Lane], layers: Sequence[Sequence[nn.Module]], read: Read) -> None:
         self.targets, self.read = targets_of(lanes), read
-        self.together = len(lanes) if len(lanes) > 1 else 0
+        self.together = several(lanes)
         self.layers = [
             Norms(layer) if isinstance(layer[0], nn.BatchNorm2d) else layer  # type: ignore[arg-type]
             for layer in layers
@@ -232,7 +233,7 @@ class Wide:
 class Alone:
     """An operation of which nothing is known."""
 
-    together = 0
+    together: Sequence[Lane] = ()
 
     def __init__(self, lane: Lane, read: Read) -> None:
         self.operation, self.targets, self.read = lane.run, (lane.target,), read
