@@ -14,11 +14,9 @@ from nas.search_space import Architecture
 from nas.search_space.decision import Decision
 from nas.seeding import generator
 from nas.strategies.differentiable import Differentiable
-from nas.strategies.shared_weights import Count, Mixing, Tensors, cosine
+from nas.strategies.shared_weights import TINY, Count, Mixing, Tensors, cosine
 from nas.strategies.strategy import STRATEGIES, Task
 from nas.supernet.norms import Policy
-
-TINY = 1e-12  # the least weight by which what is left of a row is divided
 
 
 @STRATEGIES.register("darts_pt", budget="80epochs")

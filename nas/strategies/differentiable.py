@@ -24,6 +24,7 @@ from nas.search_space.decision import Decision
 from nas.seeding import randomness
 from nas.strategies.collapse import Guard, Reaction, largest_eigenvalue
 from nas.strategies.shared_weights import (
+    TINY,
     Batch,
     Epochs,
     Mixing,
@@ -239,7 +240,7 @@ class Differentiable(SharedWeights):
         table = self.mixing(detached=True)
         checked = self.checked(self.evaluated())
         shares = [scopes(d, table[d.name]) for d in self.task.space.decisions]
-        shares = [each / each.sum(-1, keepdim=True) for each in shares]
+        shares = [each / each.sum(-1, keepdim=True).clamp_min(TINY) for each in shares]
         entropies = [torch.special.entr(each).sum(-1).mean() for each in shares]
         return {
             "valid_loss": checked["loss"],

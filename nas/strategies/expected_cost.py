@@ -18,10 +18,10 @@ from nas.counting import Latencies, cost
 from nas.search_space import Architecture, SearchSpace
 from nas.search_space.decision import Decision
 from nas.seeding import generator
+from nas.strategies.shared_weights import TINY
 
 Measure = Literal["macs", "params", "latency"]
 SAMPLES = 3  # networks that are counted for each option of a row
-TINY = 1e-12  # the least weight of all legal options together
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 from nas.search_space import Architecture
 from nas.search_space.decision import Decision
 from nas.strategies.differentiable import Differentiable
-from nas.strategies.expected_cost import TINY, ExpectedCost, Measure, expected_cost
-from nas.strategies.shared_weights import Batch, Mixing, Positive, Rate, Share, scopes, told
+from nas.strategies.expected_cost import ExpectedCost, Measure, expected_cost
+from nas.strategies.shared_weights import TINY, Batch, Mixing, Positive, Rate, Share, scopes, told
 from nas.strategies.strategy import STRATEGIES, Task
 
 

@@ -35,6 +35,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Tensors = dict[str, Tensor]
 Batch = tuple[Tensor, Tensor]
 CHECKED = 256  # images at a time
+TINY = 1e-12  # the least sum by which weights are divided: that of a row that was given up is 0
 
 
 class Mixing(NamedTuple):
