@@ -39,9 +39,9 @@ def test_lists_are_the_same_without_pytorch(nas: Command) -> None:
         ).stdout
         for kind in ("primitives", *NUMPY)
     }
-    assert {kind: json.loads(said) for kind, said in apart.items()} == {
-        kind: nas("list", kind, "--json").document for kind in apart
-    }
+    for kind, said in apart.items():  # this process may have imported files with primitives of their own
+        here = [row for row in nas("list", kind, "--json").document if row.get("kind") != "own"]
+        assert json.loads(said) == here
 
 
 @pytest.mark.parametrize("kind", [kind for kind, rows in KINDS.items() if isinstance(rows, Read)])
