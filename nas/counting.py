@@ -199,8 +199,10 @@ class Latencies:
         self._known: dict[tuple[Any, ...], float] = {}
 
     def __call__(self, graph: Graph) -> float:
-        total = 0.0
+        total, auxiliary = 0.0, set(graph.auxiliary)
         for node, shape, found in operations(graph):
+            if node.name in auxiliary:
+                continue
             key = (node.op, shape, found[3], node.stride, node.attrs)
             if key not in self._known:
                 self._known[key] = self._measure(node, shape, found[3][0])

@@ -21,7 +21,7 @@ class Loader(BASE):  # type: ignore[misc, valid-type]
     }
 
 
-Loader.add_implicit_resolver(TRUTH, re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+Loader.add_implicit_resolver(TRUTH, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def read_text(text: str) -> Any:

@@ -21,10 +21,8 @@ def ending(run: Run, strategy: Strategy, limit: str | None) -> str:
     if isinstance(strategy, AskTell):
         return limit or ("every proposal was known" if strategy.exhausted else budget)
     assert isinstance(strategy, OneShot)
-    done, horizon = (
-        sum(e["kind"] == "epoch" for e in run.events()),
-        Budget.parse(budget).epochs or strategy.epochs,
-    )
+    done = sum(event["kind"] == "epoch" for event in run.events())
+    horizon = Budget.parse(budget).epochs or strategy.epochs
     if limit is None or strategy.ended or done == horizon:
         return limit or ("the search had collapsed" if strategy.ended else budget)
     warnings.warn(

@@ -10,8 +10,11 @@ from conftest import TINY_DARTS
 from nas.data import Split
 from nas.data.batches import Examples
 from nas.execution import Executor, Result, Trial
+from nas.search_space import SPACES, space
 from nas.strategies import STRATEGIES, OneShot
 
+# Spaces whose options can be mixed: the others' wiring decides widths.
+MIXED = [name for name in SPACES if space(name, **SPACES.facts(name)["small"]).finish is None]
 ONE_SHOT = [name for name, each in STRATEGIES.items() if isinstance(each, type) and issubclass(each, OneShot)]
 
 

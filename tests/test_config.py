@@ -179,6 +179,7 @@ def test_a_word_is_given_as_it_is_written(tmp_path: Path) -> None:
         "no",
         "y",
     ]
+    assert read_text("[trueish, false.yaml]") == ["trueish", "false.yaml"]
     assert resolve_search([override("data.augment.flip=off")])["data"]["augment"]["flip"] is False
 
 

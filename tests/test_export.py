@@ -74,8 +74,10 @@ def imported(path: Path) -> ModuleType:
     return module
 
 
-def source_of(network: nn.Module, folder: Path, *, factory: Any = None, input: Shape = (3, 32, 32)) -> str:
-    """The Python file of a network, after its outputs were found equal in this process."""
+def checked_source(
+    network: nn.Module, folder: Path, *, factory: Any = None, input: Shape = (3, 32, 32)
+) -> str:
+    """The Python file of a network. Asserts that the module in it computes what the network computes."""
     network = scrambled(copy.deepcopy(network)).eval()
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, *input, generator=generator)
@@ -87,7 +89,7 @@ def source_of(network: nn.Module, folder: Path, *, factory: Any = None, input: S
     return written.files[0].read_text()
 
 
-def ruff(*files: Path) -> None:
+def assert_clean(*files: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -145,8 +147,8 @@ def test_every_format_equals_the_network(name: str, input: Shape, tmp_path: Path
 @pytest.mark.parametrize(("name", "known"), POINTS)
 def test_known_points_as_python(name: str, known: str, tmp_path: Path) -> None:
     made = small(name)
-    source_of(Network(made.fill(made.parse(known))), tmp_path)
-    ruff(*tmp_path.glob("*.py"))
+    checked_source(Network(made.fill(made.parse(known))), tmp_path)
+    assert_clean(*tmp_path.glob("*.py"))
 
 
 @pytest.mark.parametrize("name", over(sorted(SPACES)))
@@ -156,8 +158,8 @@ def test_samples_as_python(name: str, tmp_path: Path) -> None:
         made = small(name, cells=rng.choice((3, 4, 6)))
         network = Network(made.fill(made.sample(rng)), affine=number % 3 > 0, pool_norm=number % 2 > 0)
         (tmp_path / str(number)).mkdir()
-        source_of(network, tmp_path / str(number))
-    ruff(*tmp_path.glob("*/*.py"))
+        checked_source(network, tmp_path / str(number))
+    assert_clean(*tmp_path.glob("*/*.py"))
 
 
 def test_every_primitive_as_python(tmp_path: Path) -> None:
@@ -175,7 +177,7 @@ def test_every_primitive_as_python(tmp_path: Path) -> None:
             outputs.append(y if flat else b(f"{name}_{stride}_pool", "global_avg_pool", y))
     b("classifier", "linear", b("all", "concat", *outputs), out=5)
     graph = b.graph()
-    source_of(Network(graph), tmp_path, input=graph.input)
+    checked_source(Network(graph), tmp_path, input=graph.input)
 
 
 # --- the Python file --------------------------------------------------------------------------------------
@@ -196,7 +198,7 @@ def test_darts_at_full_size_is_short(known: str, tmp_path: Path) -> None:
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     assert {"NormalCell", "ReductionCell", "Network"} <= set(classes)
     assert "for cell in self.cells:\n            s0, s1 = s1, cell(s0, s1)" in text
-    ruff(found.files["python"])
+    assert_clean(found.files["python"])
     done = subprocess.run(
         [sys.executable, "-I", found.files["python"]], capture_output=True, text=True, check=True
     )
@@ -210,10 +212,10 @@ def test_darts_at_full_size_is_short(known: str, tmp_path: Path) -> None:
 
 def test_no_dead_node_and_no_auxiliary_head_is_written(tmp_path: Path) -> None:
     made = space("darts", channels=4, cells=6, auxiliary=True)
-    text = source_of(Network(made.fill(made.parse("DARTS_V1"))), tmp_path)
+    text = checked_source(Network(made.fill(made.parse("DARTS_V1"))), tmp_path)
     assert "aux" not in text.lower()
     made = space("nasbench201", channels=4, cells=2)
-    text = source_of(Network(made.fill(made.parse("all-skip"))), tmp_path)
+    text = checked_source(Network(made.fill(made.parse("all-skip"))), tmp_path)
     assert "zero" not in text.lower()
 
 
@@ -258,8 +260,8 @@ def wired(rng: Random) -> Network:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_any_wiring_as_python(seed: int, tmp_path: Path) -> None:
-    source_of(wired(Random(seed)), tmp_path, input=(2, 8, 8))
-    ruff(*tmp_path.glob("*.py"))
+    checked_source(wired(Random(seed)), tmp_path, input=(2, 8, 8))
+    assert_clean(*tmp_path.glob("*.py"))
 
 
 def test_a_change_of_window_and_values_read_late(tmp_path: Path) -> None:
@@ -271,7 +273,7 @@ def test_a_change_of_window_and_values_read_late(tmp_path: Path) -> None:
         third = x if i == 2 else third
     x = b("late", "sum", x, third, stem, "input")
     b("classifier", "linear", b("pool", "global_avg_pool", x), out=2)
-    text = source_of(Network(b.graph()), tmp_path, input=(1, 8, 8))
+    text = checked_source(Network(b.graph()), tmp_path, input=(1, 8, 8))
     assert text.count("for block in self.") == 2
     assert "self.blocks = nn.ModuleList(Block() for _ in range(3))" in text
 
@@ -346,8 +348,8 @@ def test_primitives_of_a_user_with_attributes(tmp_path: Path) -> None:
     x = b("torch", op, x, out=4)
     x = b("s0.0.import", "conv_1x1", x, out=4)
     b("CELLS", "linear", b("x", "global_avg_pool", x), out=2)
-    text = source_of(Network(b.graph()), tmp_path, input=(2, 8, 8))
-    ruff(tmp_path / "net.py")
+    text = checked_source(Network(b.graph()), tmp_path, input=(2, 8, 8))
+    assert_clean(tmp_path / "net.py")
     assert "def relu_conv_bn2(" in text
     assert "Tally" not in text
     assert "@" not in text
@@ -362,7 +364,7 @@ def test_an_attribute_that_is_no_number_separates_classes(tmp_path: Path) -> Non
         x = b(f"cells.{i}.a", op, x, out=4, kind=kind, factor=1.5)
         x = b(f"cells.{i}.b", "conv_1x1", x, out=4)
     b("classifier", "linear", b("pool", "global_avg_pool", x), out=2)
-    text = source_of(Network(b.graph()), tmp_path, input=(2, 8, 8))
+    text = checked_source(Network(b.graph()), tmp_path, input=(2, 8, 8))
     assert "class CellB(nn.Module)" in text
     assert "class CellC(nn.Module)" not in text
 
@@ -389,7 +391,7 @@ def test_a_module_written_by_hand_in_every_format(tmp_path: Path) -> None:
     found = export(network, formats=formats, out=tmp_path, facts=facts("1 x-y", (3, 8, 8)), factory=factory)
     assert found.files["python"].name == "network_1_x_y.py"
     assert "def build() -> nn.Module:" in found.files["python"].read_text()
-    ruff(found.files["python"])
+    assert_clean(found.files["python"])
 
 
 @pytest.mark.parametrize("family", over(sorted(hand_designed.package().FAMILIES)))
@@ -397,9 +399,9 @@ def test_every_hand_designed_family_as_python(family: str, tmp_path: Path) -> No
     factory = hand_designed.family(family)
     torch.manual_seed(0)
     network = factory(**factory.small)
-    text = source_of(network, tmp_path, factory=(factory, factory.small), input=factory.small["input"])
+    text = checked_source(network, tmp_path, factory=(factory, factory.small), input=factory.small["input"])
     assert not re.search(r"^\s*(from|import) (baselines|nas)\b", text, re.MULTILINE)
-    ruff(*tmp_path.glob("*.py"))
+    assert_clean(*tmp_path.glob("*.py"))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from random import Random
 import pytest
 import torch
 from conftest import over
+from strategy_helpers import MIXED
 from torch import Tensor, nn
 
 from nas.graph import Hole
@@ -22,7 +23,6 @@ from nas.supernet.mixture import Mixture, Weights
 from nas.supernet.norms import still
 from nas.supernet.wide import Places
 
-MIXED = [name for name in SPACES if space(name, **SPACES.facts(name)["small"]).finish is None]
 MOST = {"darts", "nasbench201", "nasnet", "amoebanet", "pnas"}  # nearly all of their operations are known
 # All their operations are blocks of classes of their own, or widths alone are decided.
 UNFUSED = {"blocks", "mobile", "resnet_elastic", "shufflenet", "vit", "nasbench_sss"}
@@ -131,6 +131,21 @@ def test_a_part_of_the_channels_is_fused(name: str) -> None:
     tables, x = tables_of(made), images()
     assert_close(plain.train()(x, tables), fused.train()(x, tables), "output")
     assert_same_state(plain, fused)
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+def test_what_is_not_active_counts_nothing_whatever_its_weight(fused: bool) -> None:
+    """Also where `none` alone is active, and another option is run for the shape."""
+    made, *both = pair("nasbench201")
+    supernet, x = both[fused].eval(), images()
+    tables = tables_of(made)
+    active = {name: torch.ones_like(table, dtype=torch.bool) for name, table in tables.items()}
+    active["node1"][:] = torch.tensor([option == "none" for option in made.decision("node1").options])
+    closed = {name: table * active[name] for name, table in tables.items()}
+    for _ in range(2):  # fused from the second on
+        assert_close(supernet(x, tables, active), supernet(x, closed, active), "output")
+    assert_close(supernet(x, tables, active), supernet(x, closed), "output")
+    assert not torch.allclose(supernet(x, tables, active), supernet(x, tables))
 
 
 def test_options_that_are_given_up_are_left_out() -> None:

@@ -9,6 +9,7 @@ import pytest
 import reference_darts as reference
 import torch
 from conftest import over
+from strategy_helpers import MIXED
 
 from nas.graph import Builder, Hole
 from nas.network import Network
@@ -81,12 +82,10 @@ def test_gradient_reaches_weights_and_tables(name: str) -> None:
             assert (column.abs().sum() > 0) == (option in mixed), (decision.name, option)
 
 
-@pytest.mark.parametrize("name", over(SPACES, but=("mobile", "blocks")))
+@pytest.mark.parametrize("name", over(MIXED, but=("mobile", "blocks")))
 def test_recomputed_mixtures_are_the_same_and_keep_less(name: str) -> None:
     """To the bit: logits, gradients, running statistics; and fewer bytes wait for the gradient."""
     made, _, x = small(name)
-    if made.finish is not None:
-        pytest.skip("its options cannot be mixed")
     tables = {d.name: torch.rand(d.rows, len(d.options), dtype=torch.float64) for d in made.decisions}
     found = []
     for recompute in (False, True):

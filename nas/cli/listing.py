@@ -35,7 +35,7 @@ class Imported:
 @dataclass(frozen=True)
 class Read(Imported):
     """The same, where all of it is registered by decorators in the package's own files: these are read, as
-    importing them, and PyTorch, would take seconds.
+    importing them takes up to a second without PyTorch, too.
     """
 
     def __call__(self) -> list[Row]:

@@ -78,7 +78,7 @@ class Mixture:
             output = run(option, inputs, weights)
             if weights.drop and not is_identity(option):
                 output = drop_path(output, weights.drop)
-            weight = product_of(pick, weights)
+            weight = product_of(pick, weights)  # of what is run for its shape alone it counts as 0
             term = output * (weight if weights.runs(pick) else 0 * weight)
             total = term if total is None else total + term
         assert total is not None
