@@ -151,6 +151,23 @@ def test_entropy_is_that_of_the_enumeration(kind: str, address: str) -> None:
 
 
 @every_policy
+@pytest.mark.parametrize("address", [each for each in SPACES if each != "kept"])
+def test_divergence_is_that_of_the_enumeration(kind: str, address: str) -> None:
+    """From independent chances in every slot: in the mean over samples, by the chain rule."""
+    found = random_policy(kind, address)
+    generator = torch.Generator().manual_seed(1)
+    sizes = [sum(len(row) for row in slot.rows) for slot in found.layout.slots]
+    aims = {i: torch.rand(n, generator=generator).double().softmax(0) for i, n in enumerate(sizes)}
+    chosen = found.layout.chosen(everything(address))
+    aimed_at = torch.cat(list(aims.values()))[chosen].log().sum(1)
+    p = chances(found, address)
+    expected = (p * (p.log() - aimed_at)).sum().item()
+    divergence = found.divergence(chosen, aims)
+    assert (p * divergence.detach()).sum().item() == pytest.approx(expected, rel=1e-5)
+    assert found.divergence(chosen, {}).count_nonzero() == 0
+
+
+@every_policy
 @every_space
 @pytest.mark.parametrize("temperature", [1.0, 1e6])
 def test_samples_are_as_frequent_as_their_chances(kind: str, address: str, temperature: float) -> None:

@@ -262,6 +262,25 @@ def test_the_controller_learns_on_the_validation_half_and_leaves_the_weights_alo
     assert any(not torch.equal(t, policy[key]) for key, t in strategy.controller.state_dict().items())
 
 
+@pytest.mark.parametrize("chance", [0.4, 0.55])
+def test_skip_connections_are_drawn_with_the_chance_that_is_aimed_at(chance: float) -> None:
+    """If no path is better than another."""
+    arguments: dict[str, Any] = {"policy_lr": 0.05, "skip_chance": chance, "entropy": 0.0}
+    strategy = prepared(ENAS(**arguments), "enas_macro")
+    assert isinstance(strategy, ENAS)
+
+    def share() -> float:
+        tables = strategy.tables()
+        rows = [row for name, table in tables.items() if name.startswith("skip") for row in table]
+        return sum(row[1] for row in rows) / len(rows)
+
+    for step in range(30):
+        drawn = [strategy._drawn(step, i) for i in range(5)]
+        strategy.policy_step(drawn, [0.5] * 5)
+    assert share() == pytest.approx(chance, abs=0.03)
+    assert not prepared(ENAS(), "nasbench101").aims  # connections there, but no skip connections
+
+
 # --- elastic networks ---------------------------------------------------------------------------------------
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from nas.search_space import Architecture
+from nas.search_space import Architecture, SearchSpace
 from nas.seeding import derive
 from nas.strategies.policy import Kind, policy, propose
 from nas.strategies.sampled import Sampled, frequencies
@@ -34,8 +35,11 @@ class ENAS(Sampled):
     Steps, samples, decay, entropy and bound are those of the original code for cells on CIFAR-10. The
     controller is the LSTM of `nas.strategies.policy`, without attention over earlier nodes. As in that code,
     batch norms use the minibatch while the controller learns. The shared weights follow the family's
-    schedule, not the paper's restarts. Of the search for whole networks (`enas_macro`) the term that draws
-    skip connections with a chance near 0.4 is left out.
+    schedule, not the paper's restarts.
+
+    Of whole networks (`enas_macro`) the policy is also drawn towards taking each skip connection with the
+    chance 0.4: the KL divergence from it, summed over the skip connections of a layer and averaged over
+    layers, is taken off the objective.
 
     Args:
         policy: ``lstm`` or ``tabular``, a logit for each option.
@@ -47,6 +51,9 @@ class ENAS(Sampled):
             converges first, and trains little else.
         decay: of the moving baseline.
         entropy: weight of the policy's entropy, in nats.
+        skip_chance: of each skip connection that may be there or not, which the policy is drawn to. By
+            `bound` = 0.44 it is 0.29 at least and 0.71 at most.
+        skip_weight: of the divergence from it; 0: none.
     """
 
     epochs: Count = 60
@@ -57,12 +64,15 @@ class ENAS(Sampled):
     bound: Positive = 0.44
     decay: Share = 0.99
     entropy: Rate = 1e-4
+    skip_chance: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    skip_weight: Rate = 0.8
 
     def prepare(self, task: Task) -> None:
         super().prepare(task)
         self.controller = policy(self.policy, task.space, seed=task.seed, bound=self.bound)
         self.policy_optimizer = torch.optim.Adam(self.controller.parameters(), self.policy_lr)
         self.baseline: float | None = None
+        self.aim(task.space)
 
     def sample(self, epoch: int, step: int) -> Sequence[Architecture]:
         return [self._drawn(derive(self.task.seed, "path", epoch), step)]
@@ -100,10 +110,35 @@ class ENAS(Sampled):
         self.baseline = mean if self.baseline is None else self.baseline
         advantages = torch.tensor(rewards, dtype=torch.float64) - self.baseline
         self.baseline += (1 - self.decay) * (mean - self.baseline)
-        log_prob, entropy = self.controller.measure(self.controller.layout.chosen(drawn))
+        chosen = self.controller.layout.chosen(drawn)
+        log_prob, entropy = self.controller.measure(chosen)
+        objective = advantages * log_prob + self.entropy * entropy
+        if self.aims and self.skip_weight:
+            objective = objective - self.skip_weight * self.divergence(chosen)
         self.policy_optimizer.zero_grad()
-        (-(advantages * log_prob + self.entropy * entropy).mean()).backward()  # type: ignore[no-untyped-call]
+        (-objective.mean()).backward()  # type: ignore[no-untyped-call]
         self.policy_optimizer.step()
+
+    def divergence(self, chosen: Tensor) -> Tensor:
+        """How far skip connections are from the chance that is aimed at, in the mean over layers, for the
+        entries of each path: (paths,).
+        """
+        return self.controller.divergence(chosen, self.aims) / self.layers
+
+    def aim(self, space: SearchSpace) -> None:
+        """Aim at a chance in those slots of the policy that decide whether a skip connection is there: an
+        identity that is there by a bit.
+        """
+        bits = {
+            (hole.decision, hole.row)
+            for hole in (node.when for node in space.graph.nodes if node.op == "identity")
+            if hole is not None and space.decision(hole.decision).legal == (0, 1)
+        }
+        chances = torch.tensor([1 - self.skip_chance, self.skip_chance], dtype=torch.float64)
+        layout = self.controller.layout
+        decides = [layout.entries[slot.rows[0][0]][:2] for slot in layout.slots]
+        self.aims = {number: chances for number, which in enumerate(decides) if which in bits}
+        self.layers = len({decision for decision, _ in bits})
 
     def tables(self) -> dict[str, list[list[float]]]:
         """How often the policy draws each option."""

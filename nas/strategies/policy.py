@@ -10,7 +10,7 @@ softmax of its own; one that keeps k < rows is a distribution over kept sets (`s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from random import Random
@@ -57,6 +57,25 @@ class Policy(nn.Module, ABC):
         over samples is the policy's. Without `spread` it is not computed, and 0.
         """
 
+    @abstractmethod
+    def rows(self, chosen: Tensor) -> Iterator[Tensor]:
+        """The logits of each slot, given what each architecture has chosen before it: (architectures or 1,
+        rows x options).
+        """
+
+    def divergence(self, chosen: Tensor, aims: Mapping[int, Tensor]) -> Tensor:
+        """How far the policy is from the chances that are aimed at: KL(policy | aim), in nats, summed over
+        slots: (architectures,). As with the entropy, the mean over samples is the policy's.
+
+        `aims`: number of a slot that keeps one entry -> the chances of its entries.
+        """
+        total = torch.zeros(len(chosen), dtype=torch.float64)
+        for number, logits in enumerate(self.rows(chosen)):
+            if number in aims:
+                own = logits.log_softmax(-1)
+                total = total + (own.exp() * (own - aims[number].log())).sum(-1)
+        return total
+
     @torch.no_grad()
     def sample(
         self, generator: torch.Generator, count: int = 1, temperature: float = 1.0
@@ -95,6 +114,10 @@ class Tabular(Policy):
             sums, entropies = measured(extended[index], keep, spread=spread)
             total, entropy = total + sums.sum(), entropy + entropies.sum()
         return logits[chosen].sum(-1) - total, entropy.expand(len(chosen))
+
+    def rows(self, chosen: Tensor) -> Iterator[Tensor]:
+        logits = self.bounded(self.logits)
+        return (logits[None, list(chain(*slot.rows))] for slot in self.layout.slots)
 
     def ascend(self, architecture: Architecture, step: float) -> None:
         """Add `step` times the gradient of the architecture's log-probability to the logits, which no bound
@@ -152,13 +175,18 @@ class Autoregressive(Policy):
 
         return torch.cat([chosen for _, _, chosen in self._walk(count, choose)], 1)
 
-    def measure(self, chosen: Tensor, *, spread: bool = True) -> tuple[Tensor, Tensor]:
+    def rows(self, chosen: Tensor) -> Iterator[Tensor]:
+        return (logits.flatten(1) for _, logits, _ in self._along(chosen))
+
+    def _along(self, chosen: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """The walk that chooses these entries."""
         parts = torch.split(chosen, [slot.keep for slot in self.layout.slots], 1)
+        return self._walk(len(chosen), lambda number, _: parts[number])
+
+    def measure(self, chosen: Tensor, *, spread: bool = True) -> tuple[Tensor, Tensor]:
         total = torch.zeros(len(chosen), dtype=torch.float64)
         entropy = torch.zeros(len(chosen), dtype=torch.float64)
-        for number, (keep, logits, entries) in enumerate(
-            self._walk(len(chosen), lambda number, _: parts[number])
-        ):
+        for number, (keep, logits, entries) in enumerate(self._along(chosen)):
             sums, entropies = measured(logits, keep, spread=spread)
             hits = self._index[number].flatten() == entries[..., None]  # (count, keep, rows * options)
             picked = (logits.flatten(1)[:, None] * hits).sum((1, 2))
