@@ -25,13 +25,13 @@ from nas.supernet.wide import Places
 
 MOST = {"darts", "nasbench201", "nasnet", "amoebanet", "pnas"}  # nearly all of their operations are known
 # All their operations are blocks of classes of their own, or widths alone are decided.
-UNFUSED = {"blocks", "mobile", "resnet_elastic", "shufflenet", "vit", "nasbench_sss"}
+UNFUSED = {"blocks", "resnet_elastic", "shufflenet", "vit", "nasbench_sss"}
 
 
 def pair(name: str, **settings: int) -> tuple[SearchSpace, Supernet, Supernet]:
     """A space, its plain supernet and the same one fused, after some training."""
     torch.manual_seed(0)
-    made = space(name, **SPACES.facts(name)["small"], input=(3, 8, 8))
+    made = space(name, **(SPACES.facts(name)["small"] if name in SPACES else {}), input=(3, 8, 8))
     plain, fused = (Supernet(made, fuse=fuse, **settings).double() for fuse in (False, True))
     with torch.no_grad():
         for key, tensor in [*plain.named_parameters(), *plain.named_buffers()]:
@@ -98,10 +98,42 @@ def test_fused_equals_plain(
     assert tuple(map(sum, zip(*counts, strict=True))) == (fusion.fused, fusion.operations)
 
 
-@pytest.mark.parametrize("name", over(MIXED, but=UNFUSED))
-def test_fused_trains_as_plain(name: str) -> None:
+SLICED = """
+scale: {channels: 4}
+decisions:
+  op: [depthwise_separable, conv_bn_relu_3x3]
+  kernel: [3, 5, 7]
+nodes:
+  - {name: stem, op: conv_bn_relu_3x3, out: channels}
+  - {name: only, op: depthwise_separable, kernel: $kernel sliced}
+  - {op: $op}
+  - {op: global_avg_pool}
+  - {op: linear, out: classes}
+"""
+
+
+@pytest.fixture(scope="module")
+def sliced(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A space whose options are parts of one operation, from the first layer on, and another's are not."""
+    path = tmp_path_factory.mktemp("spaces") / "sliced.yaml"
+    path.write_text(SLICED)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *over(MIXED, but=UNFUSED),
+        *(
+            pytest.param(f"mobile?skeleton={each}&width=0.1&last=16", marks=pytest.mark.slow)
+            for each in ("mobilenet_v3_small", "fbnet_c")
+        ),
+        "sliced",
+    ],
+)
+def test_fused_trains_as_plain(name: str, sliced: str) -> None:
     """Several steps of the optimizers, of weights and of tables."""
-    made, plain, fused = pair(name)
+    made, plain, fused = pair(sliced if name == "sliced" else name)
     torch.manual_seed(3)
     classes = made.scale["classes"]
     batches = [(images(), torch.randint(classes, (4,))) for _ in range(3)]
@@ -148,9 +180,10 @@ def test_what_is_not_active_counts_nothing_whatever_its_weight(fused: bool) -> N
     assert not torch.allclose(supernet(x, tables, active), supernet(x, tables))
 
 
-def test_options_that_are_given_up_are_left_out() -> None:
+@pytest.mark.parametrize("name", ["nasbench201", "mobile"])
+def test_options_that_are_given_up_are_left_out(name: str) -> None:
     """Also when others are, from one call to the next."""
-    made, plain, fused = pair("nasbench201")
+    made, plain, fused = pair(name)
     tables, x = tables_of(made), images()
     for seed in (0, 0, 0, 1, 0, 0, 2, 2):
         torch.manual_seed(seed)

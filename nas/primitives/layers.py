@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from math import gcd
 from typing import Literal, get_args
 
@@ -38,6 +39,18 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class Residual(nn.Sequential):
+    """Layers in a row. With `residual` their input is added to what they give, which has its shape."""
+
+    def __init__(self, layers: Mapping[str, nn.Module], *, residual: bool) -> None:
+        super().__init__(OrderedDict(layers))
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return x + y if self.residual else y
 
 
 def normalisation(norm: str, channels: int, affine: bool = True) -> nn.Module:

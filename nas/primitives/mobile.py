@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nas.primitives.conv import FORMS, conv_bn, grouped
 from nas.primitives.gates import GATES, SqueezeExcite, squeeze, squeeze_width
-from nas.primitives.layers import ACTS, NORMS, Act, Gate, Norm
+from nas.primitives.layers import ACTS, NORMS, Act, Gate, Norm, Residual
 from nas.primitives.primitive import Tally, primitive
 
 SqueezeOf = Literal["input", "hidden"]
@@ -64,6 +64,10 @@ class Inverted(NamedTuple):
             return round(c_in * self.expand)
         return squeeze_width(c_in, self.expand, self.expand_round)
 
+    def adds(self, c_in: int, c_out: int, stride: int) -> bool:
+        """Whether the input, which has the shape of the output then, is added to it."""
+        return self.residual and stride == 1 and c_in == c_out
+
     def squeeze(self, c_in: int) -> int:
         """Channels of the squeeze; 0: there is none."""
         seen = c_in if self.se_of == "input" else self.hidden(c_in)
@@ -82,31 +86,6 @@ def _invertible(c_in: int, c_out: int, stride: int, **given: Any) -> str | None:
     if not 0 <= form.se <= 1 or form.se_round < 1:
         return f"se is a fraction from 0 to 1 and se_round at least 1, got {form.se} and {form.se_round}"
     return grouped(c_in, c_out, stride, form.kernel)
-
-
-class InvertedResidual(nn.Module):
-    """Expands by a 1x1 convolution, works depthwise, weighs the channels, projects without an activation.
-
-    (batch, c_in, h, w) -> (batch, c_out, ceil(h / stride), ceil(w / stride)); the input is added where it has
-    the shape of the output.
-    """
-
-    def __init__(self, c_in: int, c_out: int, stride: int, affine: bool, form: Inverted) -> None:
-        super().__init__()
-        hidden, act, norm = form.hidden(c_in), form.act, form.norm
-        self.expand = (
-            conv_bn(c_in, hidden, 1, affine, 1, act=act, norm=norm) if form.expands else nn.Identity()
-        )
-        self.depthwise = conv_bn(
-            hidden, hidden, stride, affine, form.kernel, groups=hidden, act=act, norm=norm
-        )
-        self.squeeze = form.gated(c_in, hidden)
-        self.project = conv_bn(hidden, c_out, 1, affine, 1, norm=norm)
-        self.residual = form.residual and stride == 1 and c_in == c_out
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.project(self.squeeze(self.depthwise(self.expand(x))))
-        return x + y if self.residual else y
 
 
 def _inverted(t: Tally, c: int, s: int, a: bool, **given: Any) -> Tally:
@@ -162,6 +141,9 @@ def inverted_residual(
 ) -> nn.Module:
     """Inverted residual with kernel, expansion and squeeze-excite (Sandler et al. 2018; Howard et al. 2019)
 
+    A 1x1 convolution expands, a depthwise one follows, channels are weighed, and a 1x1 convolution projects,
+    without an activation. The input is added where it has the shape of the output.
+
     `expand`: hidden width over c_in, rounded to a multiple of `expand_round` (MobileNetV3: 8); at 1 there is
     no expansion, as in the first block of these networks, unless `expand_always` (FBNet, Wu et al. 2019).
     `se`: width of the squeeze as a fraction (0: no squeeze-excite) of the block's input (MnasNet,
@@ -170,31 +152,14 @@ def inverted_residual(
     """
     squeezed = (se, se_of, se_round, se_act, gate)
     form = Inverted(kernel, expand, *squeezed, act, norm, residual, expand_round, expand_always)
-    return InvertedResidual(c_in, c_out, stride, affine, form)
-
-
-class FusedInvertedResidual(nn.Module):
-    """Expands by a k x k convolution, weighs the channels, projects without an activation (Gupta & Tan 2019).
-
-    Shapes and sum as in `InvertedResidual`. Without expansion there is one k x k convolution, with an
-    activation, as in the first stage of EfficientNetV2.
-    """
-
-    def __init__(self, c_in: int, c_out: int, stride: int, affine: bool, form: Inverted) -> None:
-        super().__init__()
-        hidden, act, norm = form.hidden(c_in), form.act, form.norm
-        if form.expand == 1:
-            self.expand: nn.Module = nn.Identity()
-            self.project = conv_bn(c_in, c_out, stride, affine, form.kernel, act=act, norm=norm)
-        else:
-            self.expand = conv_bn(c_in, hidden, stride, affine, form.kernel, act=act, norm=norm)
-            self.project = conv_bn(hidden, c_out, 1, affine, 1, norm=norm)
-        self.squeeze = form.gated(c_in, hidden)
-        self.residual = form.residual and stride == 1 and c_in == c_out
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.project(self.squeeze(self.expand(x)))
-        return x + y if self.residual else y
+    hidden = form.hidden(c_in)
+    layers = {
+        "expand": conv_bn(c_in, hidden, 1, affine, 1, act=act, norm=norm) if form.expands else nn.Identity(),
+        "depthwise": conv_bn(hidden, hidden, stride, affine, kernel, groups=hidden, act=act, norm=norm),
+        "squeeze": form.gated(c_in, hidden),
+        "project": conv_bn(hidden, c_out, 1, affine, 1, norm=norm),
+    }
+    return Residual(layers, residual=form.adds(c_in, c_out, stride))
 
 
 def _fused(t: Tally, c: int, s: int, a: bool, expand: float = 4, **given: Any) -> Tally:
@@ -230,10 +195,19 @@ def fused_inverted_residual(
 ) -> nn.Module:
     """Fused inverted residual: a k x k expansion, then 1x1 (EfficientNetV2, Tan & Le 2021)
 
-    Arguments as in `inverted_residual`.
+    Arguments as in `inverted_residual`. Without expansion there is one k x k convolution, with an activation,
+    as in the first stage of EfficientNetV2.
     """
     form = Inverted(kernel, expand, se, se_of, se_round, se_act, gate, act, norm, residual)
-    return FusedInvertedResidual(c_in, c_out, stride, affine, form)
+    hidden, layers = form.hidden(c_in), {}
+    if expand != 1:
+        layers["expand"] = conv_bn(c_in, hidden, stride, affine, kernel, act=act, norm=norm)
+    layers["squeeze"] = form.gated(c_in, hidden)
+    if expand != 1:
+        layers["project"] = conv_bn(hidden, c_out, 1, affine, 1, norm=norm)
+    else:
+        layers["project"] = conv_bn(c_in, c_out, stride, affine, kernel, act=act, norm=norm)
+    return Residual(layers, residual=form.adds(c_in, c_out, stride))
 
 
 class Fire(nn.Module):

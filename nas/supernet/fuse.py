@@ -3,7 +3,8 @@
 All mixtures that read one node are computed together. Their operations are taken apart into layers; layers
 that do the same to one tensor are done once, convolutions of one shape become one wide convolution, and batch
 norms over the channels that it puts out become one norm, whose scale holds the mixing weights too: without
-scale and shift of its own, w * BN(x) = (x - mean) * (w / std). ``none`` is no operation to begin with.
+scale and shift of its own, w * BN(x) = (x - mean) * (w / std). Options that are parts of one widest operation
+are computed once as far as they agree (`nas.supernet.nested`). ``none`` is no operation to begin with.
 
 The parameters stay where they are, in the modules of the nodes; the statistics of norms that become one lie
 side by side in one tensor, of which each module has its part. A path, and a checkpoint, see no difference.
@@ -24,6 +25,7 @@ from nas.graph import Graph, Node
 from nas.network import Runner
 from nas.search_space import SearchSpace
 from nas.supernet.mixture import Mixture, Pick, Weights, run
+from nas.supernet.nested import Nested, nested
 from nas.supernet.partial import Partial
 from nas.supernet.sums import Norms, laid, summed
 from nas.supernet.wide import (
@@ -194,8 +196,13 @@ class Group:
             assert isinstance(mixture, Mixture)
             for pick, option in mixture.running(runs_pick):
                 self.lanes.append(Lane(target, pick if runs_pick(pick) else None, option, layers_of(option)))
-        self.parts = list(self._parts([lane for lane in self.lanes if lane.layers is not None], 0))
-        self.parts += [Alone(each, self._reader([each])) for each in self.lanes if each.layers is None]
+        self.parts: list[Part] = []
+        rest = self.lanes
+        for same, ways in nested(self.lanes):
+            self.parts.append(Nested(same, ways, [self._reader([lane]) for lane in same]))
+            rest = [lane for lane in rest if lane not in same]
+        self.parts += self._parts([lane for lane in rest if lane.layers is not None], 0)
+        self.parts += [Alone(each, self._reader([each])) for each in rest if each.layers is None]
 
     @property
     def fused(self) -> list[Lane]:
