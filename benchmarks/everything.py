@@ -19,6 +19,7 @@ if __name__ == "__main__":
         supernet_step.lines(replace(on, batch=64, order=2), 2, ["alpha"]),
         supernet_step.counts(on),
         supernet_step.scaling(on, 2),
+        supernet_step.spaces(on, 3),
         *(sampled_step.lines(name, rounds=10, batch=64, size=32) for name in sampled_step.SCALES),
         network_step.lines(rounds=3, batch=16, channels=36, cells=20, size=32),
         waiting.commands(5),

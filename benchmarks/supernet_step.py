@@ -11,7 +11,8 @@ mixture an edge; `fused`, with what `nas.supernet.fuse` makes of it, by PyTorch'
 Weight step: forward, backward, clipping, SGD. Alpha step: the gradient of the alphas of first or second
 order, Adam. Kernels: operations that compute, views and allocations not counted, a call of a compiled kernel
 as one. Kept: bytes of the distinct tensors that the forward pass leaves to the backward pass; on CUDA the
-peak of allocated memory. `--scaling` adds weight steps of other widths, depths, batches and operations.
+peak of allocated memory. `--scaling` adds weight steps of other widths, depths, batches and operations, and
+on other spaces.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ from nas.search_space import SearchSpace, space
 from nas.strategies import Darts
 from nas.supernet import Supernet
 
+SCALES: dict[str, dict[str, Any]] = {
+    "nasbench201": {"channels": 16, "cells": 1},
+    "nasnet": {"channels": 8, "cells": 3},
+    "mobile": {"width": 0.5},
+}
 NAMES = ("plain", "fused", "compiled")
 FREE = ("empty", "detach", "alias", "_local_scalar", "record_function", "lift_fresh", "new_empty")
 CALLS = [(convolution, "_call"), (mixing, "_call")]  # of compiled kernels
@@ -79,13 +85,18 @@ class Subject:
 
 
 def ours(on: Setting, name: str) -> Subject:
-    """Our supernet under DARTS."""
+    """Our supernet of the space of DARTS."""
     made = space("darts", channels=on.channels, cells=on.cells, input=(3, on.size, on.size))
     made = SearchSpace(
         tuple(replace(each, options=on.operations) for each in made.decisions),
         made.graph,
         supernet=made.supernet,
     )
+    return searched(made, on, name)
+
+
+def searched(made: SearchSpace, on: Setting, name: str) -> Subject:
+    """The supernet of a space, under DARTS."""
     strategy = Darts(batch=on.batch, order=on.order)
     strategy.horizon, strategy.rate = 1, 0.025
     torch.manual_seed(0)
@@ -226,6 +237,16 @@ def scaling(on: Setting, rounds: int) -> Iterator[str]:
         yield from lines(replace(on, **change), rounds, ["weight"], ways(on)[-1:])
 
 
+def spaces(on: Setting, rounds: int) -> Iterator[str]:
+    """Of the table: weight steps on other spaces, beside our own supernet with one mixture an edge."""
+    way = ways(on)[-1]
+    for name, scale in SCALES.items():
+        made = space(name, **scale, input=(3, on.size, on.size))
+        calls = {each: partial(searched(made, on, each).step, "weight") for each in ("plain", way)}
+        found = timing.alternated(calls, rounds, on.device)
+        yield timing.line(f"weight step, {way} beside plain; {name}", found["plain"], found[way])
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -252,7 +273,7 @@ def main() -> None:
             for order in options.order
         ),
         counts(on),
-        *([scaling(on, options.rounds)] if options.scaling else []),
+        *([scaling(on, options.rounds), spaces(on, options.rounds)] if options.scaling else []),
     )
 
 

@@ -304,10 +304,11 @@ def test_a_supernet_that_has_run_can_be_pickled() -> None:
     assert_close(expected, copy.deepcopy(fused)(x, tables), "copied")
 
 
-def test_a_compiled_step_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["nasbench201", "sliced"])
+def test_a_compiled_step_is_the_same(name: str, sliced: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outputs, gradients to weights and tables, running statistics; with and without inactive options."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
-    made, plain, _ = pair("nasbench201")
+    made, plain, _ = pair(sliced if name == "sliced" else name)
     compiled = Supernet(made, compile=True).double()
     compiled.load_state_dict(plain.state_dict())
     tables, x = tables_of(made), images()
