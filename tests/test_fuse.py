@@ -14,10 +14,13 @@ import torch
 from conftest import over
 from strategy_helpers import MIXED
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from nas.graph import Hole
+from nas.network import Runner
 from nas.search_space import SPACES, Decision, SearchSpace, space
 from nas.supernet import Supernet
+from nas.supernet.elastic import Sliced
 from nas.supernet.fuse import Group
 from nas.supernet.mixture import Mixture, Weights
 from nas.supernet.norms import still
@@ -102,9 +105,12 @@ SLICED = """
 scale: {channels: 4}
 decisions:
   op: [depthwise_separable, conv_bn_relu_3x3]
-  kernel: [3, 5, 7]
+  kernel: [5, 3, 7]
+  expand: [3, 1.5]
+  se: [0, 0.5]
 nodes:
   - {name: stem, op: conv_bn_relu_3x3, out: channels}
+  - {name: first, op: inverted_residual, kernel: $kernel sliced, expand: $expand sliced, se: $se sliced}
   - {name: only, op: depthwise_separable, kernel: $kernel sliced}
   - {op: $op}
   - {op: global_avg_pool}
@@ -114,7 +120,7 @@ nodes:
 
 @pytest.fixture(scope="module")
 def sliced(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A space whose options are parts of one operation, from the first layer on, and another's are not."""
+    """A space of a user's. The options of a node are parts of one operation; those of another begin alike."""
     path = tmp_path_factory.mktemp("spaces") / "sliced.yaml"
     path.write_text(SLICED)
     return str(path)
@@ -213,10 +219,32 @@ def test_statistics_survive_moves_paths_and_checkpoints() -> None:
     assert_same_state(plain, fused)
 
 
-@pytest.mark.parametrize("name", sorted(MOST))
-def test_second_derivatives_are_the_same(name: str) -> None:
+def test_options_that_begin_alike_are_computed_together(sliced: str) -> None:
+    made, _, fused = pair(sliced)
+    counts = fused.fusion().by_operation(made)
+    both, alone = ([one for name, one in counts.items() if key in name] for key in ("expand", "separable"))
+    assert len(both) == 12
+    assert all(together == count > 0 for together, count in both)
+    assert all(together == 0 for together, _ in alone)
+
+
+@pytest.mark.parametrize("name", ["darts", "sliced"])
+def test_other_weights_than_the_own_are_the_same(name: str, sliced: str) -> None:
+    """Which are no parameters, as those of an unrolled step are not."""
+    made, plain, fused = pair(sliced if name == "sliced" else name)
+    tables, x = tables_of(made), images()
+    found = []
+    for supernet in (plain, fused):
+        others = {key: 1.1 * weight.detach() for key, weight in supernet.named_parameters()}
+        found.append(functional_call(supernet.train(), others, (x, tables)))
+    assert_close(*found, "output")
+    assert_same_state(plain, fused)
+
+
+@pytest.mark.parametrize("name", [*sorted(MOST), "sliced"])
+def test_second_derivatives_are_the_same(name: str, sliced: str) -> None:
     """Of the tables and of the weights, along a random direction."""
-    made, plain, fused = pair(name)
+    made, plain, fused = pair(sliced if name == "sliced" else name)
     tables, x = tables_of(made), images()
     found = []
     for supernet in (plain, fused):
@@ -237,7 +265,7 @@ class Pool(nn.AvgPool2d):
     """A class of one's own."""
 
 
-def mixture_of(*options: nn.Module) -> tuple[Group, Mixture]:
+def mixture_of(*options: Runner) -> tuple[Group, Mixture]:
     """A mixture of these options, as it is and in a group."""
     decision = Decision("op", tuple(map(str, range(len(options)))))
     entries = [(((Hole("op"), i),), option) for i, option in enumerate(options)]
@@ -268,6 +296,65 @@ def test_operations_of_users_are_fused_or_left_alone(name: str) -> None:
     assert_close(plain, fused, name)
 
 
+class Norm(nn.BatchNorm2d):
+    """A class of one's own, which does something else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class Weighing(nn.Module):
+    """Writes into what it reads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x *= x.mean((2, 3), keepdim=True).sigmoid()
+        return x
+
+
+def row(kernel: int, *between: nn.Module) -> nn.Module:
+    """What differs in its last kernel, behind layers that do not."""
+    last = nn.Sequential(nn.Conv2d(4, 4, kernel, padding=kernel // 2), nn.BatchNorm2d(4))
+    return nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), *between, last)
+
+
+def twice(kernel: int) -> nn.Module:
+    """The same layer in two places."""
+    act = nn.SiLU()
+    return row(kernel, act, nn.Conv2d(4, 4, 1), act)
+
+
+PARTS: dict[str, Callable[[int], nn.Module]] = {
+    "alike": lambda kernel: row(kernel, nn.SiLU()),
+    "twice": twice,
+    "in place": lambda kernel: row(kernel, nn.SiLU(inplace=True)),
+    "one's own in place": lambda kernel: row(kernel, Weighing()),
+    "one's own norm": lambda kernel: row(kernel, Norm(4)),
+    "a norm in the widest alone": lambda kernel: row(kernel, nn.BatchNorm2d(4) if kernel == 7 else nn.Tanh()),
+    "a layer in the widest alone": lambda kernel: row(kernel, nn.Tanh() if kernel == 7 else Pool(3, 1, 1)),
+    "another epsilon": lambda kernel: row(kernel, nn.BatchNorm2d(4, eps=kernel / 10)),
+}
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluated"])
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_operations_of_users_are_fused_or_left_alone(name: str, training: bool) -> None:
+    """The widest first, so that it is not the last to move statistics."""
+    torch.manual_seed(0)
+    found = []
+    whole = PARTS[name](7).double()
+    x, table = torch.randn(4, 4, 6, 6, dtype=torch.float64), torch.rand(1, 3, dtype=torch.float64)
+    for fused in (False, True):
+        own = copy.deepcopy(whole).train(training)
+        narrower = [Sliced(PARTS[name](kernel).to("meta"), own) for kernel in (3, 5)]
+        group, mixture = mixture_of(own, *narrower)
+        weights = Weights({"op": table})
+        output = group(x.clone(), weights=weights)[0] if fused else mixture(x.clone(), weights=weights)
+        found.append([output, *torch.autograd.grad(output.square().sum(), list(own.parameters()))])
+        found[-1] += [buffer.double() for buffer in own.buffers()]
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, name)
+
+
 def test_sizes_that_differ_are_told() -> None:
     group, mixture = mixture_of(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3))
     for run in (group, mixture):
@@ -296,9 +383,11 @@ def test_looking_moves_no_statistics(name: str) -> None:
     assert_same_state(before, fused, 0.0)
 
 
-def test_a_supernet_that_has_run_can_be_pickled() -> None:
-    made, _, fused = pair("nasbench201")
+@pytest.mark.parametrize("name", ["nasbench201", "enas_macro", "sliced"])
+def test_a_supernet_that_has_run_can_be_pickled(name: str, sliced: str) -> None:
+    made, _, fused = pair(sliced if name == "sliced" else name)
     tables, x = tables_of(made), images()
+    fused(x, tables)
     expected = fused.eval()(x, tables)
     assert_close(expected, pickle.loads(pickle.dumps(fused))(x, tables), "pickled")
     assert_close(expected, copy.deepcopy(fused)(x, tables), "copied")

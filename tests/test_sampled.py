@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -279,6 +280,50 @@ def test_skip_connections_are_drawn_with_the_chance_that_is_aimed_at(chance: flo
         strategy.policy_step(drawn, [0.5] * 5)
     assert share() == pytest.approx(chance, abs=0.03)
     assert not prepared(ENAS(), "nasbench101").aims  # connections there, but no skip connections
+
+
+SKIPS = """
+scale: {{channels: 4}}
+decisions:
+  skip: {decision}
+  depth: [0, 1]
+nodes:
+  - {{name: stem, op: conv_bn_relu_3x3, out: channels}}
+  - {{name: work, op: conv_bn_relu_3x3}}
+  - {{name: pass0, op: identity, inputs: [stem], when: $skip.0 == {taken}}}
+  - {{name: pass1, op: identity, inputs: [work], when: $skip.1 == {taken}}}
+  - {{name: join, op: sum, inputs: [work, pass0, pass1]}}
+  - depth: $depth
+    name: rest
+    nodes:
+      - {{name: layer, op: conv_bn_relu_3x3}}
+  - {{op: global_avg_pool}}
+  - {{op: linear, out: classes}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("decision", "taken", "aims"),
+    [
+        ("{options: [0, 1], rows: 2}", 1, [[0.7, 0.3]] * 2),
+        ("{options: [0, 1], rows: 2}", 0, [[0.3, 0.7]] * 2),
+        ("{options: [1, 0], rows: 2}", 1, [[0.3, 0.7]] * 2),
+        ('{options: ["no", "yes"], rows: 2}', "yes", [[0.7, 0.3]] * 2),
+        ("{options: [0, 1], rows: 2, keep: 1}", 1, []),  # which of two it is, and none by itself
+        ("{options: [0, 1, 2], rows: 2}", 1, []),
+    ],
+)
+def test_skip_connections_of_users_are_found(
+    decision: str, taken: object, aims: list[list[float]], tmp_path: Path
+) -> None:
+    """And not the depth, whose exits are there by choice, too."""
+    path = tmp_path / "skips.yaml"
+    path.write_text(SKIPS.format(decision=decision, taken=taken))
+    strategy = ENAS(skip_chance=0.3)
+    strategy.horizon = 1
+    strategy.prepare(Task(space(str(path), classes=10, input=(3, 8, 8)), examples=noise()))
+    assert [each.tolist() for each in strategy.aims.values()] == aims
+    strategy.policy_step([strategy._drawn(0, 0)], [0.5])
 
 
 # --- elastic networks ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -11,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from nas.graph import Option
 from nas.search_space import Architecture, SearchSpace
 from nas.seeding import derive
 from nas.strategies.policy import Kind, policy, propose
@@ -120,25 +122,31 @@ class ENAS(Sampled):
         self.policy_optimizer.step()
 
     def divergence(self, chosen: Tensor) -> Tensor:
-        """How far skip connections are from the chance that is aimed at, in the mean over layers, for the
-        entries of each path: (paths,).
+        """How far skip connections are from the chance that is aimed at, summed over those of a layer and in
+        the mean over layers, for the entries of each path: (paths,).
         """
         return self.controller.divergence(chosen, self.aims) / self.layers
 
     def aim(self, space: SearchSpace) -> None:
         """Aim at a chance in those slots of the policy that decide whether a skip connection is there: an
-        identity that is there by a bit.
+        identity, in one of two cases. A decision counts as a layer.
         """
-        bits = {
-            (hole.decision, hole.row)
-            for hole in (node.when for node in space.graph.nodes if node.op == "identity")
-            if hole is not None and space.decision(hole.decision).legal == (0, 1)
-        }
-        chances = torch.tensor([1 - self.skip_chance, self.skip_chance], dtype=torch.float64)
-        layout = self.controller.layout
-        decides = [layout.entries[slot.rows[0][0]][:2] for slot in layout.slots]
-        self.aims = {number: chances for number, which in enumerate(decides) if which in bits}
-        self.layers = len({decision for decision, _ in bits})
+        there: dict[tuple[str, int], set[Option | None]] = defaultdict(set)
+        for node in space.graph.nodes:
+            if node.op == "identity" and node.when is not None:
+                there[node.when.decision, node.when.row].add(node.when.option)
+        entries = self.controller.layout.entries
+        self.aims: dict[int, Tensor] = {}
+        aimed = set()
+        for number, slot in enumerate(self.controller.layout.slots):
+            own = [entries[entry] for row in slot.rows for entry in row]
+            name, row, _ = own[0]
+            decision, options = space.decision(name), there[name, row]
+            if len(options) == 1 and len(own) == 2 and decision.keep == decision.rows:
+                chances = [self.skip_chance if o in options else 1 - self.skip_chance for _, _, o in own]
+                self.aims[number] = torch.tensor(chances, dtype=torch.float64)
+                aimed.add(name)
+        self.layers = len(aimed)
 
     def tables(self) -> dict[str, list[list[float]]]:
         """How often the policy draws each option."""

@@ -198,8 +198,11 @@ class Group:
                 self.lanes.append(Lane(target, pick if runs_pick(pick) else None, option, layers_of(option)))
         self.parts: list[Part] = []
         rest = self.lanes
-        for same, ways in nested(self.lanes):
-            self.parts.append(Nested(same, ways, [self._reader([lane]) for lane in same]))
+        for same, ways in nested(
+            self.lanes
+        ):  # not apart: they move one operation's statistics in their order
+            reads = [self._reader([lane]) for lane in same]
+            self.parts += [Nested(same, ways, reads)] if ways else map(Alone, same, reads)
             rest = [lane for lane in rest if lane not in same]
         self.parts += self._parts([lane for lane in rest if lane.layers is not None], 0)
         self.parts += [Alone(each, self._reader([each])) for each in rest if each.layers is None]

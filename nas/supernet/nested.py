@@ -1,8 +1,8 @@
 """Nested operations: options that are parts of one widest operation, computed once as far as they agree.
 
 Inverted residuals that differ in kernel and expansion all begin with the same expansion, of which the
-narrower ones take the first channels. So it is computed once, as wide as the widest; behind it each kernel
-is, and what reads the channels of one option together is computed option by option.
+narrower ones take the first channels. So it is computed once, as wide as the widest, and so is each kernel
+behind it; what mixes channels, a squeeze-excite or the projection, is computed for each option alone.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from nas.primitives.gates import SqueezeExcite
 from nas.primitives.layers import Residual
-from nas.supernet.elastic import Sliced, part
+from nas.supernet.elastic import Sliced
 from nas.supernet.mixture import Weights
 from nas.supernet.sums import Norms, Value
 from nas.supernet.wide import Lane, Read, Signature, hooked, signature
 
 OWN = {"in_channels", "out_channels", "groups", "num_features", "momentum", "track_running_stats"}
-STATISTICS = ("running_mean", "running_var")
 Seen = tuple[Tensor, Tensor] | None  # mean and variance that a norm has seen
 
 
@@ -30,7 +29,7 @@ class Step:
 
     Args:
         layer: at the option's own shape.
-        whole: the layer of the widest operation. Its tensors and its mode count.
+        whole: the layer of the widest operation, of which it computes with a part.
         alike: equal for layers of which the narrower gives the first channels of what the wider gives, if
             it reads the first channels of what that reads; None: for no other layer.
         inputs, outputs: channels; None where no step can be shared any more.
@@ -44,40 +43,34 @@ class Step:
         inputs: int | None,
         outputs: int | None,
     ) -> None:
-        self.layer, self.whole, self.alike = layer, whole, alike
-        self.inputs, self.outputs = inputs, outputs
-        self._shapes = {name: tensor.shape for name, tensor in layer.named_parameters()}
-        self._norms = Norms([whole]) if isinstance(whole, nn.BatchNorm2d) else None
+        self.alike, self.inputs, self.outputs = alike, inputs, outputs
+        self._part = Sliced(layer, whole)
+        self._norms: Norms | None = None
+        if isinstance(layer, nn.BatchNorm2d):
+            assert isinstance(whole, nn.BatchNorm2d)
+            self._norms, self._eps = Norms([whole]), layer.eps
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Seen]:
-        """(batch, channels, height, width) -> the same."""
-        own = {name: part(self.whole.get_parameter(name), shape) for name, shape in self._shapes.items()}
-        if self._norms is not None:
-            return self._normed(x, self._norms, own.get("weight"), own.get("bias"))
-        if self.layer is not self.whole:
-            self.layer.train(self.whole.training)
-        found: Tensor = functional_call(self.layer, own, (x,)) if own else self.layer(x)
-        return found, None
-
-    @staticmethod
-    def _normed(x: Tensor, norms: Norms, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Seen]:
-        norm, channels = norms.first, x.shape[1]
-        if norms.batch:  # with a momentum of 1 running statistics are the batch's
-            kind = torch.promote_types(x.dtype, torch.float32)
-            mean, var = x.new_zeros(2, channels, dtype=kind).unbind()
-            return F.batch_norm(x, mean, var, weight, bias, True, 1.0, norm.eps), (mean, var)
-        mean, var = (norm.get_buffer(name)[:channels] for name in STATISTICS)
-        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, norm.eps), None
+        """(batch, channels, height, width) -> the same, and what a norm has seen if it is by the batch."""
+        if self._norms is None:
+            return self._part(x), None
+        own = self._part.tensors()
+        affine, eps = (own.get("weight"), own.get("bias")), self._eps
+        if not self._norms.batch:
+            return F.batch_norm(x, own["running_mean"], own["running_var"], *affine, False, 0.0, eps), None
+        kind = torch.promote_types(x.dtype, torch.float32)
+        mean, var = x.new_zeros(2, x.shape[1], dtype=kind).unbind()  # the batch's, with a momentum of 1
+        return F.batch_norm(x, mean, var, *affine, True, 1.0, eps), (mean, var)
 
     def move(self, seen: Seen) -> None:
         """Move the running statistics towards those that were seen, as this option does."""
         if self._norms is None or not self._norms.moves or seen is None:
             return
-        norm = self._norms.first
-        norm.get_buffer("num_batches_tracked").add_(1)
-        momentum, channels = self._norms.norm().momentum, self.layer.num_features
-        for name, new in zip(STATISTICS, seen, strict=True):
-            norm.get_buffer(name)[:channels].lerp_(new[:channels], momentum)
+        own = self._part.tensors()
+        own["num_batches_tracked"].add_(1)
+        momentum = self._norms.norm().momentum
+        for name, new in zip(("running_mean", "running_var"), seen, strict=True):
+            own[name].lerp_(new[: len(own[name])], momentum)
 
 
 class Nested:
@@ -102,7 +95,6 @@ class Nested:
 
     def __call__(self, x: Tensor, weights: Weights) -> Iterator[Value]:
         known: dict[int, tuple[Tensor, Seen]] = {}
-        moves: list[tuple[Step, Seen]] = []
         for lane, way, read in zip(self._lanes, self._ways, self._reads, strict=True):
             y = x
             for place, step in way:
@@ -110,14 +102,11 @@ class Nested:
                     widest = self._widest[place]
                     known[place] = widest(_first(y, widest.inputs))
                 y, seen = known[place]
-                moves.append((step, seen))
+                step.move(seen)
             y = _first(y, way[-1][1].outputs)
             if isinstance(operation := _form(lane), Residual) and operation.residual:
                 y = x + y
             yield Value((lane.target,), y, read(weights), False, None)
-        with torch.no_grad():
-            for step, seen in moves:
-                step.move(seen)
 
     def norms(self) -> Iterator[Norms]:
         return iter(())  # it moves them itself, one by one
@@ -129,29 +118,28 @@ def _first(x: Tensor, channels: int | None) -> Tensor:
 
 
 def nested(lanes: Sequence[Lane]) -> Iterator[tuple[Sequence[Lane], Sequence[Sequence[Step]]]]:
-    """Those that are parts of one operation, if all of their steps are known, and these."""
+    """Those that are parts of one operation, and the steps of each; none, if they are not all known."""
     by_whole: dict[nn.Module, list[Lane]] = {}
     for lane in lanes:
         if isinstance(lane.run, Sliced | nn.Module):
             by_whole.setdefault(_whole(lane), []).append(lane)
     for whole, same in by_whole.items():
-        if len(same) > 1 and _in_a_row(whole) and not any(map(hooked, whole.modules())):
-            ways = [steps_of(lane) for lane in same]
-            if all(ways):
-                yield same, [way for way in ways if way]
+        if len(same) > 1:
+            known = type(whole) in (nn.Sequential, Residual) and not any(map(hooked, whole.modules()))
+            ways = [steps_of(lane) for lane in same] if known else []
+            yield same, ways if all(ways) else []
 
 
-def steps_of(lane: Lane) -> list[Step] | None:
-    """The layers of an option, in order; None if they are not all of it."""
-    if isinstance(lane.run, Sliced) and lane.run.columns is not None:
-        return None
+def steps_of(lane: Lane) -> list[Step]:
+    """The layers of an option, in order; none, if they are not all known."""
     whole, found = _whole(lane), []
     shared = True
     channels: int | None = None
     for name, layer in _leaves(_form(lane)):
-        alike = _alike(name, layer) if shared else None
-        if alike is None and type(layer) is not nn.BatchNorm2d and list(layer.buffers()):
-            return None
+        known = signature(layer)
+        if known is None and type(layer) is not SqueezeExcite:
+            return []
+        alike = _alike(name, layer, known) if shared and known else None
         shared, inputs = alike is not None, channels
         if isinstance(layer, nn.Conv2d):
             channels = layer.out_channels
@@ -172,24 +160,17 @@ def _whole(lane: Lane) -> nn.Module:
     return lane.run.whole if isinstance(lane.run, Sliced) else _form(lane)
 
 
-def _in_a_row(module: nn.Module) -> bool:
-    return type(module) in (nn.Sequential, Residual)
-
-
 def _leaves(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The layers, by their names. What is added to the last of them is no layer."""
-    for name, child in module.named_children():
+    """The layers that do something, by their names; one that is there twice comes twice."""
+    for name, child in module._modules.items():
         if type(child) is nn.Sequential:
             yield from _leaves(child, f"{prefix}{name}.")
-        else:
+        elif child is not None and type(child) is not nn.Identity:
             yield prefix + name, child
 
 
-def _alike(name: str, layer: nn.Module) -> Signature | None:
+def _alike(name: str, layer: nn.Module, known: Signature) -> Signature | None:
     """What layers of one place have in common of which one gives a part of what the other gives."""
-    known = signature(layer)
-    if known is None:
-        return None
     kind, *facts = known
     reads: object = None  # all channels, or each its own
     if isinstance(layer, nn.Conv2d):

@@ -29,8 +29,6 @@ class Presence:
         for node in graph.nodes:
             for source in dict.fromkeys(node.inputs):
                 self.readers[source].append(node.name)
-        self._known_for: Weights | None = None
-        self._known: dict[str, Tensor | float] = {}
         self.maybe: set[str] = set()
         for node in graph.nodes[1:]:
             if self._may_be_absent(node):
@@ -73,11 +71,10 @@ class Presence:
         """The presence of a node under `weights`; worked out once for each `weights`."""
         if name not in self.maybe:
             return 1.0
-        if self._known_for is not weights:
-            self._known_for, self._known = weights, {}
-        if name not in self._known:
-            self._known[name] = self._of(self.nodes[name], weights)
-        return self._known[name]
+        known: dict[str, Tensor | float] = weights.kept.setdefault(self, {})
+        if name not in known:
+            known[name] = self._of(self.nodes[name], weights)
+        return known[name]
 
     def _of(self, node: Node, weights: Weights) -> Tensor | float:
         if node.op not in JOINS:
