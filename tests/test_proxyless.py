@@ -114,6 +114,18 @@ def test_the_latency_of_a_network_is_the_sum_of_its_operations() -> None:
     assert expected_cost(made, "latency").error < 1e-9
 
 
+def test_an_auxiliary_classifier_takes_no_time() -> None:
+    """Which is there in training alone."""
+    times = Latencies(torch.device("cpu"), repeats=1)
+    found = set()
+    for auxiliary in (True, False):
+        made = space("darts", channels=4, cells=3, auxiliary=auxiliary)
+        graph = made.fill(made.parse("DARTS_V2"))
+        assert bool(graph.auxiliary) == auxiliary
+        found.add(times(graph))
+    assert len(found) == 1
+
+
 def test_a_search_that_is_taken_up_keeps_the_latencies_that_it_measured() -> None:
     begun, again = (
         prepared(Proxyless(batch=4, strength=1.0, cost="latency"), task("chain")) for _ in range(2)
