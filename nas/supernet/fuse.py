@@ -198,9 +198,7 @@ class Group:
                 self.lanes.append(Lane(target, pick if runs_pick(pick) else None, option, layers_of(option)))
         self.parts: list[Part] = []
         rest = self.lanes
-        for same, ways in nested(
-            self.lanes
-        ):  # not apart: they move one operation's statistics in their order
+        for same, ways in nested(self.lanes):  # in their order: they move the statistics of one operation
             reads = [self._reader([lane]) for lane in same]
             self.parts += [Nested(same, ways, reads)] if ways else map(Alone, same, reads)
             rest = [lane for lane in rest if lane not in same]

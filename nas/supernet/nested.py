@@ -77,7 +77,9 @@ class Nested:
     """Options that are parts of one operation. They move its running statistics in their order."""
 
     def __init__(self, lanes: Sequence[Lane], ways: Sequence[Sequence[Step]], reads: Sequence[Read]) -> None:
-        self._lanes, self._reads = lanes, reads
+        forms = [_form(lane) for lane in lanes]
+        adds = [isinstance(form, Residual) and form.residual for form in forms]
+        self._lanes = list(zip(lanes, adds, reads, strict=True))
         numbers: dict[object, int] = {}
         self._ways: list[list[tuple[int, Step]]] = []
         self._widest: dict[int, Step] = {}
@@ -95,7 +97,7 @@ class Nested:
 
     def __call__(self, x: Tensor, weights: Weights) -> Iterator[Value]:
         known: dict[int, tuple[Tensor, Seen]] = {}
-        for lane, way, read in zip(self._lanes, self._ways, self._reads, strict=True):
+        for (lane, adds, read), way in zip(self._lanes, self._ways, strict=True):
             y = x
             for place, step in way:
                 if place not in known:
@@ -104,9 +106,7 @@ class Nested:
                 y, seen = known[place]
                 step.move(seen)
             y = _first(y, way[-1][1].outputs)
-            if isinstance(operation := _form(lane), Residual) and operation.residual:
-                y = x + y
-            yield Value((lane.target,), y, read(weights), False, None)
+            yield Value((lane.target,), x + y if adds else y, read(weights), False, None)
 
     def norms(self) -> Iterator[Norms]:
         return iter(())  # it moves them itself, one by one
@@ -137,7 +137,7 @@ def steps_of(lane: Lane) -> list[Step]:
     channels: int | None = None
     for name, layer in _leaves(_form(lane)):
         known = signature(layer)
-        if known is None and type(layer) is not SqueezeExcite:
+        if known is None and type(layer) is not SqueezeExcite:  # it might write into what others read
             return []
         alike = _alike(name, layer, known) if shared and known else None
         shared, inputs = alike is not None, channels
