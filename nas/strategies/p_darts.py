@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +14,11 @@ from nas.search_space import Architecture, SearchSpace
 from nas.search_space.decision import Decision
 from nas.strategies.collapse import is_skip
 from nas.strategies.differentiable import Differentiable
-from nas.strategies.narrowing import Kept, left, strongest, truths
+from nas.strategies.narrowing import Kept, deepened, few_skips, left, strongest, truths
 from nas.strategies.shared_weights import Count, Epochs, Positive, Rate, Share, cosine
 from nas.strategies.strategy import STRATEGIES, Task
 from nas.supernet import Supernet
 from nas.supernet.mixture import option_key
-
-Place = tuple[str, int, int]  # decision, row, option
 
 
 @STRATEGIES.register("p_darts", budget="75epochs")
@@ -124,35 +121,7 @@ class PDarts(Differentiable):
 
     def best(self) -> Architecture:
         """The strongest options, with at most `skips` skip connections in each kind of cell."""
-        tables = self.tables()
-        while True:
-            found = self.task.space.project(tables)
-            weakest = self._weakest(found, tables)
-            if weakest is None:
-                return found
-            name, row, option = weakest
-            tables[name][row][option] = -1.0
-
-    def _weakest(self, found: Architecture, tables: dict[str, list[list[float]]]) -> Place | None:
-        """The weakest skip connection of a kind of cell with too many, if the row has another option."""
-        kinds: dict[str, list[Place]] = defaultdict(list)
-        for d in self.task.space.decisions:
-            for row, option in found.choices[d.name]:
-                if is_skip(self.task.space, option):
-                    kinds[d.name.partition(".")[0] if "." in d.name else ""].append(
-                        (d.name, row, d.options.index(option))
-                    )
-        many = [place for places in kinds.values() if len(places) > self.skips for place in places]
-        spare = [place for place in many if self._replaceable(place, tables)]
-        return min(spare, key=lambda place: tables[place[0]][place[1]][place[2]], default=None)
-
-    def _replaceable(self, place: Place, tables: dict[str, list[list[float]]]) -> bool:
-        """Whether a skip connection is not yet given up, and its row has another option left."""
-        name, row, skip = place
-        decision, weights = self.task.space.decision(name), tables[name][row]
-        return weights[skip] >= 0 and any(
-            weights[decision.options.index(o)] > 0 and not is_skip(self.task.space, o) for o in decision.legal
-        )
+        return few_skips(self.task.space, self.tables(), self.skips)
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"stage": self.stage}
@@ -162,19 +131,3 @@ class PDarts(Differentiable):
             self.stage = state["stage"]
             self.renew(self.stage)
         super().load(state)
-
-
-def deepened(space: SearchSpace, share: float) -> SearchSpace:
-    """The space with a `share` of its cells; with more of them, up to its own, where so few are illegal."""
-    own = space.scale.get("cells")
-    if own is None:
-        return space
-    wanted = max(1, round(share * own))
-    for cells in range(wanted, max(wanted, own) + 1):
-        try:
-            resized = space.resized(cells=cells)
-        except ValueError:  # too few for a cell of every kind
-            continue
-        if resized.decisions == space.decisions:
-            return resized
-    return space
