@@ -202,7 +202,8 @@ class Differentiable(SharedWeights):
         x, y = valid
         with self.rounding(), self.fixed():
             loss = nn.functional.cross_entropy(self.supernet(x, *self.drawn(detached=False)), y)
-            found = torch.autograd.grad(loss + self.penalty(), list(self.alphas.values()))
+            alphas = list(self.alphas.values())  # of parts that are not run, some may have no gradient
+            found = torch.autograd.grad(loss + self.penalty(), alphas, materialize_grads=True)
         return dict(zip(self.alphas, found, strict=True))
 
     @contextmanager

@@ -190,11 +190,12 @@ class Group:
         first = mixtures[0]
         channels = width // first.share if isinstance(first, Partial) else width
         self.mixtures, self._places, self._channels = mixtures, places, channels
+        inner = [each.mixture if isinstance(each, Partial) else each for each in mixtures]
+        runs = [any(runs_pick(pick) for pick, _ in cast(Mixture, each).entries) for each in inner]
+        self._busy = [i for i, each in enumerate(runs) if each] or [0]  # one at least, which tells the shape
         self.lanes: list[Lane] = []
-        for target, each in enumerate(mixtures):
-            mixture = each.mixture if isinstance(each, Partial) else each
-            assert isinstance(mixture, Mixture)
-            for pick, option in mixture.running(runs_pick):
+        for target, place in enumerate(self._busy):
+            for pick, option in cast(Mixture, inner[place]).running(runs_pick):
                 self.lanes.append(Lane(target, pick if runs_pick(pick) else None, option, layers_of(option)))
         self.parts: list[Part] = []
         rest = self.lanes
@@ -217,9 +218,14 @@ class Group:
         first = self.mixtures[0]
         read = first.part(x) if isinstance(first, Partial) else x
         values = [value for part in self.parts for value in part(read, weights)]
+        found = summed(values, len(self._busy))
+        nothing = found[0].new_zeros(()).expand_as(found[0])
+        mixed = [nothing] * len(self.mixtures)
+        for place, each in zip(self._busy, found, strict=True):
+            mixed[place] = each
         return [
-            each.beside(mixed, x, weights) if isinstance(each, Partial) else mixed
-            for each, mixed in zip(self.mixtures, summed(values, len(self.mixtures)), strict=True)
+            mixture.beside(own, x, weights) if isinstance(mixture, Partial) else own
+            for mixture, own in zip(self.mixtures, mixed, strict=True)
         ]
 
     def _reader(self, lanes: Sequence[Lane]) -> Read:

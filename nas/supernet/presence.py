@@ -88,10 +88,10 @@ class Presence:
         return (1 - absent) * self.own(node.name, weights)
 
     def own(self, name: str, weights: Weights) -> Tensor | float:
-        """The weight of the node's own choices that keep it."""
+        """The weight of the node's own choices that keep it; of choices that do not compete, 1 at most."""
         if not self._optional(self.nodes[name]):
             return 1.0
-        return torch.stack([product_of(pick, weights) for pick in self.picks[name]]).sum()
+        return torch.stack([product_of(pick, weights) for pick in self.picks[name]]).sum().clamp(max=1.0)
 
     def unread(self, name: str, concat: str, weights: Weights) -> Tensor | float:
         """The chance that nothing but `concat` reads a node."""

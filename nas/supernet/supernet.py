@@ -6,7 +6,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from nas.graph import JOINS, Graph, Hole, Node, Option, Value
 from nas.network import JOIN_FUNCTIONS, Program, Runner
 from nas.primitives.layers import LayerNorm
 from nas.search_space import Architecture, SearchSpace
+from nas.supernet.active import active_steps
 from nas.supernet.elastic import Columns, Sliced, columns_of
 from nas.supernet.fuse import Fusion, fuse
 from nas.supernet.mixture import (
@@ -32,6 +33,14 @@ from nas.supernet.partial import Partial
 from nas.supernet.presence import LooseEnds, Mean, Presence, There
 
 PROGRAMS_KEPT = 256  # programs of paths that are kept for the next call
+
+
+class Fused(NamedTuple):
+    """The mixtures of these active options computed together, and what runs them; None: of all options."""
+
+    active: dict[str, list[list[bool]]] | None
+    fusion: Fusion
+    program: Program
 
 
 class Supernet(OpenNetwork):
@@ -67,7 +76,7 @@ class Supernet(OpenNetwork):
         self._programs: OrderedDict[object, Program] = OrderedDict()
         self._warned = False
         self._last: object = None  # the options that were active in the last call that gave up some
-        self._fusions: dict[bool, tuple[Fusion, Program]] = {}  # of all options, of those that are active
+        self._fusions: dict[bool, Fused] = {}  # of all options, of those that are active
         self._compiled: tuple[Program, Callable[..., Tensor]] | None = None
         published = space.supernet
         super().__init__(
@@ -110,10 +119,10 @@ class Supernet(OpenNetwork):
                     )
             if self.space.finish is None:
                 scalars = Weights(weights, active, self.drop_path if self.training else 0.0)
-                program = self._mixed(weights)
+                program = self._mixed(weights, scalars)
                 if program is self._program and self.fuse and not scalars.drop:
                     return self._fused(x, scalars)
-                return self._execute(program.inference, x, scalars)[program.output]
+                return self._execute(active_steps(program, scalars), x, scalars)[program.output]
             weights = hard(self.space, weights)
         program = self.path(weights)
         return self._execute(program.inference, x)[program.output]
@@ -158,15 +167,18 @@ class Supernet(OpenNetwork):
         self._programs.move_to_end(key)
         return found
 
-    def _mixed(self, weights: Mapping[str, Tensor]) -> Program:
-        """The program for tables: at the widths that they choose, or at the widest if they are soft."""
+    def _mixed(self, tables: Mapping[str, Tensor], weights: Weights) -> Program:
+        """The program for tables: at the widths that they choose, or at the widest if they are soft, or if
+        several widths are active: each gets a gradient then.
+        """
         if not self._elastic:
             return self._program
         picked = {}
         for name in self._elastic:
-            decision, table = self.space.decision(name), weights[name].tolist()
+            decision, table = self.space.decision(name), tables[name].tolist()
             picked[name] = decision.project(table)
-            if decision.mask(picked[name]) != table:
+            several = weights.active is not None and any(sum(row) > 1 for row in weights.active[name])
+            if several or decision.mask(picked[name]) != table:
                 self._warn()
                 return self._program
         key = tuple(picked.items())
@@ -194,12 +206,13 @@ class Supernet(OpenNetwork):
         some = weights.active is not None
         if some and weights.active != self._last:
             self._last = weights.active
-            self._fusions.pop(some, None)
-            return self._execute(self._program.inference, x, weights)[self._program.output]
-        if some not in self._fusions:
+            return self._execute(active_steps(self._program, weights), x, weights)[self._program.output]
+        if some not in self._fusions or self._fusions[some].active != weights.active:
             made = self.fusion(weights)
-            self._fusions[some] = made, self._compile(made.graph, made.runs)
-        fusion, program = self._fusions[some]
+            program = self._compile(made.graph, made.runs)
+            program = program._replace(inference=active_steps(program, weights))
+            self._fusions[some] = Fused(weights.active, made, program)
+        _, fusion, program = self._fusions[some]
         fusion.begin(x.device)
         if self._to_compile and self.training and torch.is_grad_enabled():
             return self._traced(program, weights.active)(x, weights.tables)
