@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -262,6 +262,21 @@ def test_steps_are_compiled_once(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.allclose(*found, rtol=1e-3, atol=1e-5)
 
 
+def test_options_that_are_given_up_are_compiled_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not in each epoch after that, whatever is evaluated between."""
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    strategy = begun("drnas", task(images=8), batch=4, compile=True, warmup=0.0)
+    strategy.horizon = 6
+    counts = []
+    for number in range(6):
+        strategy.epoch = number
+        strategy.forget()
+        strategy.train_epoch(number)
+        counts.append(counter.frame_count)
+    assert counts == [2, 2, 2, 4, 4, 4]
+
+
 NO_WARMUP: dict[str, dict[str, Any]] = {"pc_darts": {"warmup": 0.0}, "drnas": {"warmup": 0.0}}
 
 
@@ -282,4 +297,31 @@ def test_what_does_not_go_together_is_refused_and_each_goes_alone(given: dict[st
     with pytest.raises(ValueError, match=f"{why}.*: leave one of them out"):
         Darts(**given).check(task().space)
     for name in given:
-        Darts(**{key: value for key, value in given.items() if key != name}).check(task().space)
+        left = {key: value for key, value in given.items() if key != name}
+        if left.get("order", 1) == 1:
+            left.pop("unrolled", None)  # of the second order alone
+        Darts(**left).check(task().space)
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "given", "why"),
+    [
+        ("darts", "nasbench201", {"unrolled": "exact"}, "of the second order: set strategy.order=2"),
+        ("proxyless", "nasbench201", {"cost": "latency"}, "while strategy.strength is 0"),
+        ("r_darts", "nasbench_sss", {"drop_path": 0.2}, "no operations to choose from"),
+        ("gdas", "nasbench_sss", {"recompute": True}, "no operations to choose from"),
+        ("fair_darts", "nasnet", {}, "'normal.* of 'nasnet.*' one of .* rows is kept"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(name: str, where: str, given: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        STRATEGIES[name](**given).check(task(where).space)
+
+
+@pytest.mark.parametrize("name", ["spos", "darts"])
+def test_each_half_has_the_batch_that_it_has_images_for(name: str) -> None:
+    examples = noise(64)
+    few = replace(examples, valid=noise(4).valid)
+    strategy = begun(name, replace(task(), examples=few), batch=32)
+    assert [len(y) for _, y in strategy.train_batches.epoch(0)] == [32, 32]
+    assert [len(y) for _, y in strategy.valid_batches.epoch(0)] == [4]

@@ -18,6 +18,8 @@ from nas.search_space import SPACES, SearchSpace, space
 from nas.strategies import DartsPT, DrNAS, PCDarts, PDarts, Proxyless, Task
 from nas.strategies.collapse import is_skip
 from nas.strategies.differentiable import Differentiable
+from nas.supernet.mixture import Weights
+from nas.supernet.partial import Partial
 
 KINDS = [PCDarts, DrNAS, PDarts, Proxyless, DartsPT]
 
@@ -104,6 +106,22 @@ def test_a_quarter_of_the_channels_is_searched() -> None:
         tuple(p.shape) for name, p in strategy.supernet.named_parameters() if "nor_conv_3x3" in name
     ]
     assert sorted(set(convolutions)) == [(1, 1, 3, 3), (2, 2, 3, 3), (4, 4, 3, 3)]  # of 4, 8, 16 channels
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_other_channels_pass_by_with_the_weight_of_the_edge(stride: int) -> None:
+    """Xu et al., equation 2, and section 3.2: pooled where the edge halves, then shuffled among the parts."""
+    x, (searched,) = torch.randn(2, 8, 5, 5, dtype=torch.float64), (2,)
+    table = torch.tensor([[0.2, 0.3, 0.1], [0.15, 0.05, 0.2]], dtype=torch.float64)
+    mixture: Any = lambda part: 7 * part[:, :, ::stride, ::stride]  # noqa: E731
+    edge = Partial(mixture, Hole("edges", 1), 4, stride)
+    found = edge(x, weights=Weights({"edges": table}))
+    rest = 0.4 * x[:, searched:]
+    if stride == 2:
+        padded = torch.nn.functional.pad(rest, (0, 1, 0, 1), value=-math.inf)
+        rest = torch.stack([padded[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)]).amax(0)
+    together = torch.cat([7 * x[:, :searched, ::stride, ::stride], rest], 1)
+    assert torch.allclose(found, together[:, [0, 2, 4, 6, 1, 3, 5, 7]])
 
 
 # --- DrNAS -------------------------------------------------------------------------------------------------

@@ -12,8 +12,10 @@ from test_progressive import batch, prepared, task
 from nas.counting import Latencies, cost
 from nas.graph import Hole
 from nas.search_space import space
-from nas.strategies import Proxyless
+from nas.strategies import GDAS, Proxyless
+from nas.strategies.differentiable import Differentiable
 from nas.strategies.expected_cost import expected_cost, probabilities
+from nas.supernet.mixture import hard
 
 
 def test_alphas_get_the_gradient_of_the_gates() -> None:
@@ -56,6 +58,40 @@ def test_options_that_were_not_drawn_keep_their_probabilities(name: str, strengt
             assert (change[~pair].abs() < 1e-12).all()
             moved += change[pair].abs().sum().item()
     assert moved > 0.1
+
+
+@pytest.mark.parametrize("kind", [Proxyless, GDAS])
+@pytest.mark.parametrize("name", ["nasbench201", "enas_micro", "pnas", "resnet_elastic", "mobile", "chain"])
+def test_a_step_of_the_weights_trains_what_its_path_uses(kind: type[Differentiable], name: str) -> None:
+    """Nothing else has a gradient, or statistics that move: one of several rows, depths, widths. But for what
+    may be a loose end, which tells the shape.
+    """
+    strategy = prepared(kind(batch=4), task(name))
+    supernet, (x, y) = strategy.supernet, batch(strategy)
+    ends = tuple(f"{end}." for node in supernet.graph.nodes if node.loose for end in node.inputs)
+    strategy.begin_epoch(0)
+    supernet.train()
+    for _ in range(3):
+        tables, active = strategy.drawn(detached=True)
+        touched = []
+        for weights in ((tables, active), (hard(strategy.task.space, tables),)):
+            counts = {key: t.clone() for key, t in supernet.state_dict().items() if "batches" in key}
+            supernet.zero_grad(set_to_none=True)
+            torch.nn.functional.cross_entropy(supernet(x, *weights), y).backward()
+            after = supernet.state_dict()
+            moved = {key for key, count in counts.items() if after[key] != count}
+            touched.append(moved | {key for key, p in supernet.named_parameters() if p.grad is not None})
+        assert {key for key in touched[0] ^ touched[1] if not key.startswith(ends)} == set()
+
+
+def test_both_widths_of_a_pair_have_a_gradient() -> None:
+    strategy = prepared(Proxyless(batch=4), task("nasbench_sss"))
+    tables, active = strategy.drawn(detached=False)
+    x, y = batch(strategy)
+    loss = torch.nn.functional.cross_entropy(strategy.supernet(x, tables, active), y)
+    for name, table in tables.items():
+        (gate,) = torch.autograd.grad(loss, [table], retain_graph=True)
+        assert (gate[active[name]] != 0).all()
 
 
 def test_a_step_of_the_weights_runs_one_path() -> None:

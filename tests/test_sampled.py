@@ -6,7 +6,7 @@ import copy
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -261,6 +261,41 @@ def test_the_controller_learns_on_the_validation_half_and_leaves_the_weights_alo
     assert seen
     assert all(torch.equal(tensor, before[key]) for key, tensor in strategy.supernet.state_dict().items())
     assert any(not torch.equal(t, policy[key]) for key, t in strategy.controller.state_dict().items())
+
+
+@pytest.mark.parametrize("policy", ["lstm", "tabular"])
+def test_the_controller_follows_rewards_beyond_the_moving_baseline_and_entropy(policy: Any) -> None:
+    """Pham et al. 2018, section 2.2: what is no better than ever teaches nothing; entropy is held up."""
+
+    def learnt(rewards: Sequence[float], steps: int, **given: Any) -> tuple[ENAS, list[float], float, float]:
+        strategy = prepared(ENAS(policy=policy, bound=5.0, policy_lr=0.05, **given), "nasbench201")
+        assert isinstance(strategy, ENAS)
+        with torch.no_grad():  # where some options are likelier than others
+            for key, parameter in strategy.controller.named_parameters():
+                parameter.add_(
+                    torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(key)))
+                )
+
+        def entropy() -> float:
+            drawn = [strategy._drawn(99, i) for i in range(200)]
+            return strategy.controller.measure(strategy.controller.layout.chosen(drawn))[1].mean().item()
+
+        first, baselines = entropy(), []
+        for step in range(steps):
+            strategy.policy_step([strategy._drawn(step, i) for i in range(len(rewards))], rewards)
+            assert strategy.baseline is not None
+            baselines.append(strategy.baseline)
+            rewards = [*rewards[1:], rewards[0]]
+        return strategy, baselines, first, entropy()
+
+    _, baselines, first, last = learnt([0.5, 0.5], 5, entropy=0.0)
+    assert last == pytest.approx(first, abs=1e-9)
+    assert baselines == [0.5] * 5
+    strategy = learnt([0.5], 1, entropy=0.0, decay=0.9)[0]
+    strategy.policy_step([strategy._drawn(0, 0)], [0.8])
+    assert strategy.baseline == pytest.approx(0.5 + 0.1 * 0.3)
+    _, _, first, last = learnt([0.5, 0.5], 20, entropy=1.0)
+    assert last > first + 0.1
 
 
 @pytest.mark.parametrize("chance", [0.4, 0.55])

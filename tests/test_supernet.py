@@ -17,6 +17,7 @@ from nas.primitives import PRIMITIVES, primitive
 from nas.primitives.layers import ACTS, NORMS
 from nas.search_space import SPACES, Decision, SearchSpace, space
 from nas.supernet import Supernet
+from nas.supernet.mixture import Weights
 
 
 def small(name: str) -> tuple[SearchSpace, Supernet, torch.Tensor]:
@@ -45,7 +46,23 @@ def test_path_equals_one_hot_weights(name: str) -> None:
     for i in range(3):
         architecture = made.sample(Random(i))
         masks = {d.name: torch.tensor(d.mask(architecture.choices[d.name])).double() for d in made.decisions}
-        assert torch.allclose(supernet(x, architecture), supernet(x, masks), rtol=1e-8, atol=1e-9)
+        active = {name: mask > 0 for name, mask in masks.items()}
+        path = supernet(x, architecture)
+        for given in ((masks,), (masks, active), (masks, active)):  # the second time fused
+            assert torch.allclose(path, supernet(x, *given), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", over(MIXED))
+def test_presence_is_a_share(name: str) -> None:
+    """Also where weights are no chances that sum to 1."""
+    made, supernet, _ = small(name)
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        weights = Weights(
+            {d.name: torch.rand(d.rows, len(d.options), generator=generator) for d in made.decisions}
+        )
+        for node in supernet.graph.nodes:
+            assert 0 <= float(supernet._presence.of(node.name, weights)) <= 1 + 1e-6
 
 
 @pytest.mark.parametrize("name", over(SPACES))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from nas.search_space import SearchSpace
 from nas.strategies.differentiable import Differentiable
 from nas.strategies.shared_weights import Batch, Positive, Tensors
 from nas.strategies.strategy import STRATEGIES
@@ -35,6 +36,14 @@ class Darts(Differentiable):
     order: Literal[1, 2] = 1
     unrolled: Literal["finite", "exact"] = "finite"
     epsilon: Positive = 0.01
+
+    def check(self, space: SearchSpace) -> None:
+        super().check(space)
+        if self.order == 1 and (self.unrolled, self.epsilon) != (Darts.unrolled, Darts.epsilon):
+            raise ValueError(
+                "strategy.unrolled and strategy.epsilon are of the second order: set strategy.order=2, or "
+                "leave them out"
+            )
 
     def conflicts(self) -> Iterator[str]:
         yield from super().conflicts()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from nas.graph import Hole
 from nas.kernels.build import compiler
 from nas.search_space import Architecture, SearchSpace
 from nas.search_space.decision import Decision
@@ -77,6 +78,11 @@ class Differentiable(SharedWeights):
         super().check(space)
         if found := list(self.conflicts()):
             raise ValueError("; ".join(found) + ": leave one of them out")
+        if self.recompute and not has_mixtures(space):
+            raise ValueError(
+                f"{space.name!r} has no operations to choose from, which strategy.recompute could compute "
+                "again: leave it out"
+            )
         if space.finish is not None:
             raise ValueError(
                 f"the wiring of {space.name!r} decides its widths, so its options cannot be mixed: search it "
@@ -312,3 +318,9 @@ class Differentiable(SharedWeights):
         self.active = state["active"]
         self.watch.load(state["guard"])
         self._ended()
+
+
+def has_mixtures(space: SearchSpace) -> bool:
+    """Whether there are operations, or attributes of them, to choose from; not widths and depths alone."""
+    asked = (value for node in space.graph.nodes for value in (node.op, *dict(node.attrs).values()))
+    return any(isinstance(value, Hole) for value in asked)

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from nas.search_space import Architecture
+from nas.search_space import Architecture, SearchSpace
 from nas.search_space.decision import Decision
 from nas.strategies.differentiable import Differentiable
 from nas.strategies.shared_weights import Count, Positive, Rate, Share
@@ -26,13 +26,15 @@ class FairDarts(Differentiable):
     Skip connections cannot push the others aside (section 3.2). The zero-one loss narrows the gap between the
     mixture and the derived network (equation 6). The paper keeps every option above a threshold. Here an
     architecture keeps as many rows as its decision says, one option in each: the strongest. Where ``none``
-    may be kept, it is, in rows in which no other option is above the threshold. The entropy that is reported
-    is that of a gate, log 2 at most. The rates are those of the authors' code.
+    may be kept, it is, in rows in which no other option is above the threshold. Where one of several rows is
+    kept, rows must compete: such spaces are refused. The entropy that is reported is that of a gate, log 2 at
+    most. The rates are those of the authors' code.
 
     Args:
         zero_one: weight of the zero-one loss (the paper: 10).
-        threshold: on sigmoid(alpha). The paper's 0.85 takes its full length of search; 0.5 is where an option
-            starts, and where the zero-one loss parts those that go to 0 from those that go to 1.
+        threshold: on sigmoid(alpha), where ``none`` may be kept (not in `darts`). The paper's 0.85 takes its
+            full length of search; 0.5 is where an option starts, and where the zero-one loss parts those that
+            go to 0 from those that go to 1.
     """
 
     batch: Count = 128
@@ -41,6 +43,15 @@ class FairDarts(Differentiable):
     alpha_betas: tuple[Share, Share] = (0.9, 0.999)
     zero_one: Rate = 10.0
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    def check(self, space: SearchSpace) -> None:
+        super().check(space)
+        for d in space.decisions:
+            if d.keep == 1 < d.rows:
+                raise ValueError(
+                    f"fair_darts lets no option compete with another, and in {d.name!r} of {space.name!r} "
+                    f"one of {d.rows} rows is kept: search it with beta_darts or darts"
+                )
 
     def table(self, decision: Decision, alpha: Tensor) -> Tensor:
         """Each option for itself (equation 5)."""

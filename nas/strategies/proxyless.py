@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas.search_space import Architecture
+from nas.search_space import Architecture, SearchSpace
 from nas.search_space.decision import Decision
 from nas.strategies.differentiable import Differentiable
 from nas.strategies.expected_cost import ExpectedCost, Measure, expected_cost
@@ -30,13 +30,14 @@ class Proxyless(Differentiable):
 
     The alphas are trained as in the paper for CIFAR-10 (Adam, rate 0.006); the weights as in DARTS. What
     differs: the term of cost, too, moves probability within the pair alone, and none is asked for by default.
-    The metrics of an epoch are those of the derived path.
+    The metrics of an epoch are those of the derived path. Of two widths that are drawn, the widest of the
+    space runs, with its channels masked.
 
     Args:
         cost: what the term counts: multiply-adds, parameters, or the milliseconds that the operations take
             alone on the device of the search. Those are measured at the start, so that searches with equal
             seeds differ as far as they do; a search that is taken up keeps its own.
-        strength: what a network as expensive as one drawn uniformly adds to the loss.
+        strength: what a network as expensive as one drawn uniformly adds to the loss; 0: no such term.
     """
 
     alpha_lr: Positive = 6e-3
@@ -49,6 +50,14 @@ class Proxyless(Differentiable):
         yield from super().conflicts()
         if self.compile:
             yield "proxyless draws other options for each step, which strategy.compile cannot follow"
+
+    def check(self, space: SearchSpace) -> None:
+        super().check(space)
+        if self.cost != "macs" and not self.strength:
+            raise ValueError(
+                f"strategy.cost={self.cost} counts for nothing while strategy.strength is 0: set it, to 0.1 "
+                "for instance"
+            )
 
     def prepare(self, task: Task) -> None:
         super().prepare(task)

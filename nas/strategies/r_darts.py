@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nas.strategies.differentiable import Differentiable
+from nas.search_space import SearchSpace
+from nas.strategies.differentiable import Differentiable, has_mixtures
 from nas.strategies.shared_weights import Rate, Share
 from nas.strategies.strategy import STRATEGIES
 
@@ -29,6 +30,14 @@ class RobustDarts(Differentiable):
 
     weight_decay: Rate = 27e-4
     drop_path: Share = 0.0
+
+    def check(self, space: SearchSpace) -> None:
+        super().check(space)
+        if self.drop_path and not has_mixtures(space):
+            raise ValueError(
+                f"{space.name!r} has no operations to choose from, which strategy.drop_path could drop: "
+                "leave it out"
+            )
 
     def conflicts(self) -> Iterator[str]:
         yield from super().conflicts()

@@ -120,14 +120,15 @@ class SharedWeights(OneShot):
         """The ``train`` or the ``valid`` half, augmented and shuffled."""
         examples = self.task.examples
         assert examples is not None
-        batch = min(self.batch, len(examples.train), len(examples.valid))
+        part = getattr(examples, name)
+        batch = min(self.batch, len(part))
         if batch % self.group.size:
             raise ValueError(
                 f"batches of {batch} images cannot be shared among {self.group.size} workers: set "
                 f"strategy.batch to a multiple, or --workers to a divisor"
             )
         return Batches(
-            getattr(examples, name),
+            part,
             mean=examples.mean,
             std=examples.std,
             augment=examples.augment,
