@@ -95,8 +95,8 @@ class Guard:
 
     An epoch is collapsed if uniformly random choices would have as many skip connections with a chance below
     `CHANCE`, and there are more of them than after the first epoch: to begin with many is no drift. Or if for
-    `PATIENCE` epochs in a row that chance was below `DOUBTFUL`, or no operation with weights reached the
-    output although one did after the first epoch.
+    `PATIENCE` epochs in a row that chance was below `DOUBTFUL` and there were more of them, or no operation
+    with weights reached the output although one did after the first epoch.
 
     `first`: skip connections and weighted operations after the first epoch. `since`: the first collapsed
     epoch, from 1. `healthy`: the last epoch that shows no sign before it, and the literal of its network.
