@@ -74,6 +74,7 @@ class Supernet(OpenNetwork):
             raise ValueError("a supernet that is compiled is fused, and not recomputed")
         self.recompute, self.fuse, self._to_compile = recompute, fuse, compile
         self._programs: OrderedDict[object, Program] = OrderedDict()
+        self._slices: dict[object, Sliced] = {}  # making a template takes milliseconds
         self._warned = False
         self._last: object = None  # the options that were active in the last call that gave up some
         self._fusions: dict[bool, Fused] = {}  # of all options, of those that are active
@@ -335,7 +336,13 @@ class Supernet(OpenNetwork):
                     f"its choice of width leaves {sizes[1]} of {sizes[0]} channels, as do inputs that may be "
                     "absent: put a conv_1x1 of another fixed width before it"
                 )
-            return Sliced(self._template(op, node, attrs, *width), whole, columns)
+            asked = (node.name, op, *attrs.items(), width)
+            made = None if columns else self._slices.get(asked)
+            if made is None:
+                made = Sliced(self._template(op, node, attrs, *width), whole, columns)
+                if not columns:
+                    self._slices[asked] = made
+            return made
         except ValueError as error:
             raise ValueError(f"node {node.name!r}, operation {op!r}: {error}") from error
 
