@@ -101,6 +101,23 @@ def test_fused_equals_plain(
     assert tuple(map(sum, zip(*counts, strict=True))) == (fusion.fused, fusion.operations)
 
 
+@pytest.mark.parametrize("partial", [1, 2])
+@pytest.mark.parametrize("name", ["nasbench201", "darts", "enas_micro", "mobile"])
+def test_fusions_take_turns(name: str, partial: int) -> None:
+    """Of all options, of some, of all again: each works on the statistics that the last one left."""
+    made, plain, fused = pair(name, partial=partial)
+    tables, some = {key: t.detach() for key, t in tables_of(made).items()}, {}
+    for d in made.decisions:
+        legal = torch.tensor([option not in d.never for option in d.options])
+        some[d.name] = torch.rand(d.rows, len(d.options)) < 0.5
+        some[d.name][:, legal.int().argmax()] = True
+    for given in ((None,), (some,), (some,), (None,), (some,), (some,)):
+        x = images()
+        outputs = [supernet(x, tables, *given) for supernet in (plain, fused)]
+        assert_close(*outputs, "output")
+    assert_same_state(plain, fused)
+
+
 SLICED = """
 scale: {channels: 4}
 decisions:

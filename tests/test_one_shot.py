@@ -19,9 +19,9 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 from nas.search_space import SPACES, space
-from nas.strategies import STRATEGIES, Darts, Report, Task
+from nas.strategies import STRATEGIES, Darts, Report, Task, shared_weights
 from nas.strategies.differentiable import Differentiable
-from nas.strategies.shared_weights import SharedWeights, scopes
+from nas.strategies.shared_weights import Mixing, SharedWeights, scopes
 
 MIXING = [name for name in ONE_SHOT if issubclass(STRATEGIES[name], Differentiable)]  # type: ignore[arg-type]
 REFUSED = {"gdas", "proxyless", "p_darts", "darts_pt"}  # by strategy.compile
@@ -266,6 +266,7 @@ def test_options_that_are_given_up_are_compiled_once_more(monkeypatch: pytest.Mo
     """And not in each epoch after that, whatever is evaluated between."""
     counter = CompileCounter()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    monkeypatch.setattr(shared_weights, "CHECKED", 4)  # so that there are several batches to look at
     strategy = begun("drnas", task(images=8), batch=4, compile=True, warmup=0.0)
     strategy.horizon = 6
     counts = []
@@ -307,7 +308,14 @@ def test_what_does_not_go_together_is_refused_and_each_goes_alone(given: dict[st
     ("name", "where", "given", "why"),
     [
         ("darts", "nasbench201", {"unrolled": "exact"}, "of the second order: set strategy.order=2"),
+        (
+            "darts",
+            "nasbench201",
+            {"order": 2, "unrolled": "exact", "epsilon": 0.1},
+            "of the finite difference",
+        ),
         ("proxyless", "nasbench201", {"cost": "latency"}, "while strategy.strength is 0"),
+        ("drnas", "nasbench201", {"regulariser": "kl", "strength": 0.0}, "while strategy.strength is 0"),
         ("r_darts", "nasbench_sss", {"drop_path": 0.2}, "no operations to choose from"),
         ("gdas", "nasbench_sss", {"recompute": True}, "no operations to choose from"),
         ("fair_darts", "nasnet", {}, "'normal.* of 'nasnet.*' one of .* rows is kept"),
@@ -316,6 +324,22 @@ def test_what_does_not_go_together_is_refused_and_each_goes_alone(given: dict[st
 def test_what_would_do_nothing_is_refused(name: str, where: str, given: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         STRATEGIES[name](**given).check(task(where).space)
+
+
+@pytest.mark.parametrize("name", ["darts_pt", "darts"])
+def test_looking_changes_no_bit_of_training(name: str) -> None:
+    """Whichever options were looked at, and however many batches of them a worker had."""
+    found = []
+    for looks in range(3):
+        strategy = begun(name, task(), batch=8)
+        assert isinstance(strategy, Differentiable)
+        for _ in range(looks):
+            strategy.checked(Mixing(strategy.mixing(detached=True), strategy.active))
+        strategy.rate = 0.1
+        strategy.weight_step(next(iter(strategy.train_batches.epoch(0))))
+        found.append(torch.cat([weight.detach().flatten() for weight in strategy.weights.values()]))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
 
 
 @pytest.mark.parametrize("name", ["spos", "darts"])

@@ -39,10 +39,14 @@ class Darts(Differentiable):
 
     def check(self, space: SearchSpace) -> None:
         super().check(space)
-        if self.order == 1 and (self.unrolled, self.epsilon) != (Darts.unrolled, Darts.epsilon):
+        if self.order == 1 and self.unrolled != Darts.unrolled:
             raise ValueError(
-                "strategy.unrolled and strategy.epsilon are of the second order: set strategy.order=2, or "
-                "leave them out"
+                "strategy.unrolled is of the second order: set strategy.order=2, or leave it out"
+            )
+        if self.epsilon != Darts.epsilon and (self.order == 1 or self.unrolled == "exact"):
+            raise ValueError(
+                "strategy.epsilon is of the finite difference of second order: set strategy.order=2 and "
+                "strategy.unrolled=finite, or leave it out"
             )
 
     def conflicts(self) -> Iterator[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Dirichlet, kl_divergence
 
+from nas.search_space import SearchSpace
 from nas.search_space.decision import Decision
 from nas.strategies.differentiable import Differentiable
 from nas.strategies.narrowing import Kept, left, strongest, truths
@@ -48,6 +49,11 @@ class DrNAS(Differentiable):
     regulariser: Literal["distance", "kl"] = "distance"
     strength: Rate = 1e-3
     kept: Kept = 0.5
+
+    def check(self, space: SearchSpace) -> None:
+        super().check(space)
+        if self.regulariser != DrNAS.regulariser and not self.strength:
+            raise ValueError("strategy.regulariser counts for nothing while strategy.strength is 0: set it")
 
     def prepare(self, task: Task) -> None:
         super().prepare(task)

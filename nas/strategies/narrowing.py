@@ -1,4 +1,4 @@
-"""Narrowing: what progressive searches share: fewer options, deeper spaces, few skip connections."""
+"""Narrowing: what progressive searches are made of: fewer options, deeper spaces, few skip connections."""
 
 from __future__ import annotations
 

@@ -225,11 +225,13 @@ class SharedWeights(OneShot):
 
         images = itertools.islice((x for x, _ in self.train_batches.epoch(0)), self.recalibrated)
         with torch.no_grad(), normalising(self.supernet, norm or self.norm, forward=forward, images=images):
-            return accuracy(
+            found = accuracy(
                 self.supernet, examples.valid, mean=examples.mean, std=examples.std, device=self.device,
                 batch=CHECKED - (len(examples.valid) % CHECKED == 1),  # one image has no statistics
                 forward=forward, group=self.group,
             )  # fmt: skip
+        self.forget()  # the same options may be trained next; not all workers had a batch to look at
+        return found
 
     def path(self, architecture: Architecture) -> Mixing | Architecture:
         """What runs one architecture in the supernet."""

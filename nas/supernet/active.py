@@ -18,6 +18,13 @@ def idle(runner: Runner, weights: Weights) -> bool:
     return inner is not None and idle(inner, weights)
 
 
+def _adds(runner: Runner) -> bool:
+    """Whether a node is a sum, perhaps one that is there by choice."""
+    while isinstance(runner, Gate):
+        runner = runner.runner
+    return runner is JOIN_FUNCTIONS["sum"]
+
+
 def active_steps(program: Program, weights: Weights) -> tuple[Step, ...]:
     """The steps that lead to the output of a program. Of a sum, idle terms are left out, and with them what
     they alone read; where all are idle, the first one tells the shape.
@@ -30,7 +37,7 @@ def active_steps(program: Program, weights: Weights) -> tuple[Step, ...]:
     for step in reversed(program.inference):
         if step.target in read:
             inputs = step.inputs
-            if step.run is JOIN_FUNCTIONS["sum"]:
+            if _adds(step.run):
                 inputs = tuple(place for place in inputs if place not in gone) or inputs[:1]
             free = tuple(place for place in dict.fromkeys(inputs) if place not in read)  # no later step reads
             steps.append(step._replace(inputs=inputs, free=free))

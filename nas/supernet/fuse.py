@@ -55,6 +55,10 @@ class Fusion:
         self._norms = [norms for norms in self._norms if norms.first.running_mean is not None]
         self._count: Tensor | None = None
 
+    def untie(self) -> None:
+        """Another fusion ran: the statistics lie elsewhere."""
+        self._count = None
+
     @property
     def operations(self) -> int:
         """How many operations the mixtures have."""

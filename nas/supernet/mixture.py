@@ -78,8 +78,7 @@ class Mixture:
             output = run(option, inputs, weights)
             if weights.drop and not is_identity(option):
                 output = drop_path(output, weights.drop)
-            weight = product_of(pick, weights)  # of what is run for its shape alone it counts as 0
-            term = output * (weight if weights.runs(pick) else 0 * weight)
+            term = output * product_of(pick, weights)
             total = term if total is None else total + term
         assert total is not None
         return total
@@ -203,9 +202,10 @@ def run(runner: Runner, inputs: Sequence[Tensor], weights: Weights) -> Tensor:
 
 
 def product_of(pick: Pick, weights: Weights) -> Tensor:
-    """The product of the weights of the picked options."""
+    """The product of the weights of the picked options; of one that is not active it is 0."""
     first, *rest = [weights[hole.decision][hole.row][index] for hole, index in pick]
-    return torch.stack([first, *rest]).prod() if rest else first
+    found = torch.stack([first, *rest]).prod() if rest else first
+    return found if weights.runs(pick) else 0 * found
 
 
 def option_key(op: str, attrs: Mapping[str, Option]) -> str:

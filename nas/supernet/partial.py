@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nas.graph import Hole
 from nas.network import Runner
+from nas.supernet.active import idle
 from nas.supernet.mixture import Weights, run
 
 
@@ -31,16 +32,19 @@ class Partial:
         self.stride = stride
 
     def __call__(self, x: Tensor, *, weights: Weights) -> Tensor:
-        return self.beside(run(self.mixture, (self.part(x),), weights), x, weights)
+        mixed = None if idle(self.mixture, weights) else run(self.mixture, (self.part(x),), weights)
+        return self.beside(mixed, x, weights)
 
     def part(self, x: Tensor) -> Tensor:
         """The channels that are searched."""
         return x[:, : x.shape[1] // self.share]
 
-    def beside(self, mixed: Tensor, x: Tensor, weights: Weights) -> Tensor:
-        """What the mixture gave, with the other channels of x."""
+    def beside(self, mixed: Tensor | None, x: Tensor, weights: Weights) -> Tensor:
+        """What the mixture gave, None for zero, with the other channels of x."""
         rest = x[:, x.shape[1] // self.share :]
         rest = rest * torch.stack(weights[self.hole.decision][self.hole.row]).sum()
         if self.stride > 1:
             rest = nn.functional.max_pool2d(rest, self.stride, self.stride, ceil_mode=True)
+        if mixed is None:
+            mixed = rest.new_zeros(()).expand(len(rest), x.shape[1] // self.share, *rest.shape[2:])
         return nn.functional.channel_shuffle(torch.cat([mixed, rest], 1), self.share)

@@ -77,7 +77,8 @@ class Supernet(OpenNetwork):
         self._slices: dict[object, Sliced] = {}  # making a template takes milliseconds
         self._warned = False
         self._last: object = None  # the options that were active in the last call that gave up some
-        self._fusions: dict[bool, Fused] = {}  # of all options, of those that are active
+        self._fusions: dict[object, Fused] = {}  # of all options; of the active ones, trained or looked at
+        self._ran: Fusion | None = None
         self._compiled: tuple[Program, Callable[..., Tensor]] | None = None
         published = space.supernet
         super().__init__(
@@ -198,7 +199,12 @@ class Supernet(OpenNetwork):
 
     def fusion(self, weights: Weights | None = None) -> Fusion:
         """The program for tables, with what is active in them, as few wide operations."""
-        return fuse(self.space, self.graph, self._runners(self.graph), self._widest, weights)
+        graph = self.graph
+        if weights is not None and weights.active is not None:  # what is not read is not run
+            nodes, steps = graph.nodes, active_steps(self._program, weights)
+            left = [nodes[s.target]._replace(inputs=tuple(nodes[i].name for i in s.inputs)) for s in steps]
+            graph = Graph([nodes[0], *left], input=graph.input, aliases=graph.aliases)
+        return fuse(self.space, graph, self._runners(self.graph), self._widest, weights)
 
     def _fused(self, x: Tensor, weights: Weights) -> Tensor:
         """The mixtures computed together; one by one if what is active was not so in the last such call:
@@ -208,12 +214,14 @@ class Supernet(OpenNetwork):
         if some and weights.active != self._last:
             self._last = weights.active
             return self._execute(active_steps(self._program, weights), x, weights)[self._program.output]
-        if some not in self._fusions or self._fusions[some].active != weights.active:
+        kind = (some, some and torch.is_grad_enabled())
+        if kind not in self._fusions or self._fusions[kind].active != weights.active:
             made = self.fusion(weights)
-            program = self._compile(made.graph, made.runs)
-            program = program._replace(inference=active_steps(program, weights))
-            self._fusions[some] = Fused(weights.active, made, program)
-        _, fusion, program = self._fusions[some]
+            self._fusions[kind] = Fused(weights.active, made, self._compile(made.graph, made.runs))
+        _, fusion, program = self._fusions[kind]
+        if fusion is not self._ran:
+            fusion.untie()
+            self._ran = fusion
         fusion.begin(x.device)
         if self._to_compile and self.training and torch.is_grad_enabled():
             return self._traced(program, weights.active)(x, weights.tables)
