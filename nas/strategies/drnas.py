@@ -53,7 +53,10 @@ class DrNAS(Differentiable):
     def check(self, space: SearchSpace) -> None:
         super().check(space)
         if self.regulariser != DrNAS.regulariser and not self.strength:
-            raise ValueError("strategy.regulariser counts for nothing while strategy.strength is 0: set it")
+            raise ValueError(
+                f"strategy.regulariser={self.regulariser} counts for nothing while strategy.strength is 0: "
+                f"set strategy.strength, to {DrNAS.strength} for instance"
+            )
 
     def prepare(self, task: Task) -> None:
         super().prepare(task)

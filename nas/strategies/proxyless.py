@@ -53,10 +53,10 @@ class Proxyless(Differentiable):
 
     def check(self, space: SearchSpace) -> None:
         super().check(space)
-        if self.cost != "macs" and not self.strength:
+        if self.cost != Proxyless.cost and not self.strength:
             raise ValueError(
-                f"strategy.cost={self.cost} counts for nothing while strategy.strength is 0: set it, to 0.1 "
-                "for instance"
+                f"strategy.cost={self.cost} counts for nothing while strategy.strength is 0: set "
+                "strategy.strength, to 0.1 for instance"
             )
 
     def prepare(self, task: Task) -> None:

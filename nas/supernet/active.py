@@ -11,7 +11,7 @@ def idle(runner: Runner, weights: Weights) -> bool:
     through, but for what lets channels pass by (`Partial`).
     """
     if isinstance(runner, Mixture):
-        return not any(weights.runs(pick) for pick, _ in runner.entries)
+        return runner.idle(weights.runs)
     if isinstance(runner, Gate) and not weights.runs(runner.pick):
         return True
     inner = runner.mixture if isinstance(runner, Recomputed) else getattr(runner, "runner", None)

@@ -194,12 +194,11 @@ class Group:
         first = mixtures[0]
         channels = width // first.share if isinstance(first, Partial) else width
         self.mixtures, self._places, self._channels = mixtures, places, channels
-        inner = [each.mixture if isinstance(each, Partial) else each for each in mixtures]
-        runs = [any(runs_pick(pick) for pick, _ in cast(Mixture, each).entries) for each in inner]
-        self._busy = [i for i, each in enumerate(runs) if each] or [0]  # one at least, which tells the shape
+        inner = [cast(Mixture, each.mixture if isinstance(each, Partial) else each) for each in mixtures]
+        self._busy = [i for i, each in enumerate(inner) if not each.idle(runs_pick)] or [0]  # for the shape
         self.lanes: list[Lane] = []
         for target, place in enumerate(self._busy):
-            for pick, option in cast(Mixture, inner[place]).running(runs_pick):
+            for pick, option in inner[place].running(runs_pick):
                 self.lanes.append(Lane(target, pick if runs_pick(pick) else None, option, layers_of(option)))
         self.parts: list[Part] = []
         rest = self.lanes

@@ -83,6 +83,10 @@ class Mixture:
         assert total is not None
         return total
 
+    def idle(self, runs: Callable[[Pick], bool]) -> bool:
+        """Whether none of the options is run."""
+        return not any(runs(pick) for pick, _ in self.entries)
+
     def running(self, runs: Callable[[Pick], bool]) -> Sequence[tuple[Pick, Runner]]:
         """The options that are run. Where `none` alone is, any other, of weight zero, tells the shape."""
         return [entry for entry in self.entries if runs(entry[0])] or self.entries[:1]

@@ -121,7 +121,7 @@ class Supernet(OpenNetwork):
                     )
             if self.space.finish is None:
                 scalars = Weights(weights, active, self.drop_path if self.training else 0.0)
-                program = self._mixed(weights, scalars)
+                program = self._mixed(scalars)
                 if program is self._program and self.fuse and not scalars.drop:
                     return self._fused(x, scalars)
                 return self._execute(active_steps(program, scalars), x, scalars)[program.output]
@@ -169,7 +169,7 @@ class Supernet(OpenNetwork):
         self._programs.move_to_end(key)
         return found
 
-    def _mixed(self, tables: Mapping[str, Tensor], weights: Weights) -> Program:
+    def _mixed(self, weights: Weights) -> Program:
         """The program for tables: at the widths that they choose, or at the widest if they are soft, or if
         several widths are active: each gets a gradient then.
         """
@@ -177,7 +177,7 @@ class Supernet(OpenNetwork):
             return self._program
         picked = {}
         for name in self._elastic:
-            decision, table = self.space.decision(name), tables[name].tolist()
+            decision, table = self.space.decision(name), weights.tables[name].tolist()
             picked[name] = decision.project(table)
             several = weights.active is not None and any(sum(row) > 1 for row in weights.active[name])
             if several or decision.mask(picked[name]) != table:
