@@ -42,7 +42,7 @@ SCALES: dict[str, dict[str, Any]] = {
     "mobile": {"width": 0.5},
 }
 NAMES = ("plain", "fused", "compiled")
-FREE = ("empty", "detach", "alias", "_local_scalar", "record_function", "lift_fresh", "new_empty")
+FREE = ("empty", "detach", "alias", "_unsafe_view", "_local_scalar", "record_function", "lift_fresh", "new_empty")
 CALLS = [(convolution, "_call"), (mixing, "_call")]  # of compiled kernels
 
 

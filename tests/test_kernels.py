@@ -30,7 +30,8 @@ compiler = pytest.mark.skipif(lacking, reason="there is no compiler here")
 
 
 def images(channels: int, size: int = 9) -> Tensor:
-    made = torch.randn(3, channels, size, size - 1, dtype=torch.float64)
+    """Of odd and even sides, or of two even ones."""
+    made = torch.randn(3, channels, size, size - 2 + size % 2, dtype=torch.float64)
     return made.to(memory_format=torch.channels_last).requires_grad_()
 
 
@@ -61,13 +62,22 @@ def by_pytorch(x: Tensor, weight: Tensor, form: Form) -> Tensor:
     return F.conv2d(each, weight, groups=each.shape[1] // weight.shape[1], **steps)
 
 
-@compiler
+either = pytest.mark.parametrize("kernels", [pytest.param(nullcontext, marks=compiler), build.off])
+
+
+@either
+@pytest.mark.parametrize("size", [9, 8])
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_convolutions(form: Form) -> None:
-    x, weight = operands(form)
-    assert convolution.usable(x, weight, form)
-    ours = convolution.convolved(x, weight, form)
-    assert_same_derivatives(ours, by_pytorch(x, weight, form), [x, weight])
+def test_convolutions(form: Form, size: int, kernels: Callable[[], AbstractContextManager[None]]) -> None:
+    x, weight = operands(form, size)
+    with kernels():
+        assert convolution.usable(x, weight, form) == (kernels is nullcontext)
+        ours = convolution.convolved(x, weight, form)
+        theirs = by_pytorch(x, weight, form)
+        for of in ([x], [weight], [x, weight]):  # not to be derived again
+            found = [torch.autograd.grad(y.square().sum(), of, retain_graph=True) for y in (ours, theirs)]
+            torch.testing.assert_close(*found)
+        assert_same_derivatives(ours, theirs, [x, weight])
 
 
 @compiler
@@ -103,9 +113,6 @@ def test_what_does_not_fit_is_left_to_pytorch() -> None:
     assert not convolution.usable(x, weight, odd)
     inner = Depthwise(1, 8, False, 5, 1, 0, 1)
     assert not convolution.usable(images(8, 4), torch.ones(8, 1, 5, 5).double(), inner)
-
-
-either = pytest.mark.parametrize("kernels", [nullcontext, build.off])
 
 
 @either

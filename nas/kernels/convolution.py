@@ -1,16 +1,21 @@
-"""convolved(): many small convolutions of channels-last tensors at once, by compiled kernels.
+"""convolved(): many small convolutions of channels-last tensors at once, by compiled kernels where there are
+any.
 
 PyTorch's gradients of depthwise convolutions with kernels of 5 or with dilation take several times as long as
-they have to on CPUs, lanes that share their input would need a copy of it each, and its grouped convolutions
-of 1x1 are made for wider groups.
+they have to on CPUs, lanes that share their input need a copy of it each, and its grouped convolutions of 1x1
+are made for wider groups. Without kernels the copies are made again for the gradient instead of being kept,
+and the gradient of a dilated convolution's input is a convolution as well.
 """
 
 from __future__ import annotations
 
 import ctypes
-from typing import Any, NamedTuple, Protocol
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nas.kernels import build
@@ -18,7 +23,10 @@ from nas.kernels.build import TYPES, compiled
 
 LAST = torch.channels_last
 WIDEST = 64  # channels of a pointwise lane: PyTorch is as fast with wider ones
+TENSORS = ("x", "w", "y")
+FUNCTIONS = {"y": "forward", "x": "input_gradient", "w": "weight_gradient"}
 Sizes = dict[str, tuple[int, ...]]
+Steps = tuple[int, int, int]  # stride, padding, dilation
 
 
 class Form(Protocol):
@@ -26,6 +34,28 @@ class Form(Protocol):
 
     @property
     def library(self) -> str: ...
+
+    @property
+    def lanes(self) -> int: ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether the lanes read the same channels."""
+        ...
+
+    @property
+    def stride(self) -> int: ...
+
+    @property
+    def padding(self) -> int: ...
+
+    @property
+    def dilation(self) -> int: ...
+
+    @property
+    def groups(self) -> int:
+        """Of the convolution of all lanes."""
+        ...
 
     def sizes(self, x: torch.Size) -> Sizes:
         """Of x, of the weight w and of what comes out, y."""
@@ -55,6 +85,10 @@ class Depthwise(NamedTuple):
     def library(self) -> str:
         return "depthwise"
 
+    @property
+    def groups(self) -> int:
+        return self.lanes * self.channels
+
     def sizes(self, x: torch.Size) -> Sizes:
         wide = self.lanes * self.channels
         sides = [
@@ -80,10 +114,18 @@ class Pointwise(NamedTuple):
     lanes: int
     channels: int
     out: int
+    shared: bool = False
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
 
     @property
     def library(self) -> str:
         return "pointwise"
+
+    @property
+    def groups(self) -> int:
+        return self.lanes
 
     def sizes(self, x: torch.Size) -> Sizes:
         read, wide = self.lanes * self.channels, self.lanes * self.out
@@ -97,11 +139,11 @@ class Pointwise(NamedTuple):
 
     def fits(self, size: int) -> bool:
         at_once = 64 // size
-        return self.channels % at_once == 0 == self.out % at_once and max(self[1:]) <= WIDEST
+        return self.channels % at_once == 0 == self.out % at_once and max(self.channels, self.out) <= WIDEST
 
 
 def usable(x: Tensor, weight: Tensor, form: Form) -> bool:
-    """Whether `convolved` computes with these tensors here."""
+    """Whether a library computes with these tensors here."""
     if not build.usable(form.library, x) or weight.dtype != x.dtype or not form.fits(x.element_size()):
         return False
     sizes = form.sizes(x.shape)
@@ -112,31 +154,33 @@ def convolved(x: Tensor, weight: Tensor, form: Form) -> Tensor:
     """Convolutions of x (batch, channels, height, width), which hold the channels of all lanes side by side,
     or of one that they share; sizes are those of `form.sizes`. Differentiable any number of times.
     """
-    found: Tensor = _Product.apply("y", form, x.shape, x, weight)  # type: ignore[no-untyped-call]
+    device, compiled = x.device.type, usable(x, weight, form)
+    if torch.is_autocast_enabled(device) and not compiled:
+        x, weight = (each.to(torch.get_autocast_dtype(device)) for each in (x, weight))
+    found: Tensor = _Product.apply("y", form, x.shape, compiled, x, weight)  # type: ignore[no-untyped-call]
     return found
-
-
-TENSORS = ("x", "w", "y")
-FUNCTIONS = {"y": "forward", "x": "input_gradient", "w": "weight_gradient"}
 
 
 class _Product(torch.autograd.Function):
     """One of x, w and y, of the two others in that order: y itself, or what x or w get of a gradient of y.
 
     The sum of y * (w convolved with x) is linear in each of the three; these are its derivatives, and theirs
-    are the same again. `size`: of x.
+    are the same again. `size`: of x. `compiled`: by a library.
     """
 
     @staticmethod
-    def forward(ctx: Any, wanted: str, form: Form, size: torch.Size, *given: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, wanted: str, form: Form, size: torch.Size, compiled: bool, *given: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(*given)
-        ctx.wanted, ctx.form, ctx.size = wanted, form, size
-        known = [name for name in TENSORS if name != wanted]
+        ctx.wanted, ctx.form, ctx.size, ctx.compiled = wanted, form, size, compiled
+        if not compiled:
+            return _composed(wanted, form, size, given)
+        known, sizes = [name for name in TENSORS if name != wanted], form.sizes(size)
         one, other = (
             t.contiguous(memory_format=torch.contiguous_format if name == "w" else LAST)
             for name, t in zip(known, given, strict=True)
         )
-        sizes = form.sizes(size)
         layout = torch.contiguous_format if wanted == "w" else LAST
         found = torch.empty(sizes[wanted], dtype=given[0].dtype, memory_format=layout)
         _call(FUNCTIONS[wanted], form, (one, other, found), sizes)
@@ -144,14 +188,17 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        form, needs, none = ctx.form, ctx.needs_input_grad[4:], (None,) * 4
+        if ctx.wanted == "y" and not ctx.compiled and not torch.is_grad_enabled():
+            return *none, *_gradients(ctx.saved_tensors, gradient, form, needs)
         known = [name for name in TENSORS if name != ctx.wanted]
         tensors = {**dict(zip(known, ctx.saved_tensors, strict=True)), ctx.wanted: gradient}
         found = []
-        for name, needed in zip(known, ctx.needs_input_grad[3:], strict=True):
+        for name, needed in zip(known, needs, strict=True):
             others = [tensors[other] for other in TENSORS if other != name]
-            product = _Product.apply(name, ctx.form, ctx.size, *others) if needed else None  # type: ignore[no-untyped-call]
+            product = _Product.apply(name, form, ctx.size, ctx.compiled, *others) if needed else None  # type: ignore[no-untyped-call]
             found.append(product)
-        return None, None, None, *found
+        return *none, *found
 
 
 def _call(name: str, form: Form, tensors: tuple[Tensor, Tensor, Tensor], sizes: Sizes) -> None:
@@ -162,3 +209,74 @@ def _call(name: str, form: Form, tensors: tuple[Tensor, Tensor, Tensor], sizes: 
     shape = (ctypes.c_int64 * len(facts))(*facts)
     pointers = [ctypes.c_void_p(each.data_ptr()) for each in tensors]
     library[f"{name}_{TYPES[tensors[-1].dtype]}"](*pointers, shape, torch.get_num_threads())
+
+
+def _composed(wanted: str, form: Form, size: torch.Size, given: Sequence[Tensor]) -> Tensor:
+    """By PyTorch's own operations."""
+    if wanted == "y":
+        x, w = given
+        read, steps = _read(x, form)
+        return F.conv2d(read, w, None, *steps, form.groups)
+    first, g = given
+    if wanted == "x":
+        both = g.new_empty(()).expand(form.sizes(size)["x"]), first
+    else:
+        both = first, g.new_empty(form.sizes(size)["w"])
+    found = _gradients(both, g, form, (wanted == "x", wanted == "w"))
+    return cast(Tensor, found["xw".index(wanted)])
+
+
+def _gradients(
+    of: Sequence[Tensor], g: Tensor, form: Form, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of x and w."""
+    x, w = of
+    read, steps = _read(x, form)
+    stride, padding, dilation = steps
+    beyond = dilation * (w.shape[2] - 1) - padding
+    if g.device.type == "cpu" and stride == 1 < dilation and beyond >= 0:  # slow in PyTorch
+        dx = F.conv2d(g, w.flip(2, 3), None, 1, beyond, dilation, form.groups) if needed[0] else None
+        dw = _undilated(read, w, g, steps, form.groups) if needed[1] else None
+    else:
+        dx, dw = _backward(read, w, g, steps, form.groups, needed)
+    if dx is None:
+        return None, dw
+    if form.shared:
+        first, *others = dx.chunk(form.lanes, 1)
+        dx = sum(others, first)  # on CPUs faster than a sum over a dimension
+    if dx.shape == x.shape:
+        return dx, dw
+    whole, by = torch.zeros_like(x, memory_format=LAST), form.stride // stride
+    whole[..., ::by, ::by] = dx
+    return whole, dw
+
+
+def _undilated(x: Tensor, w: Tensor, g: Tensor, steps: Steps, groups: int) -> Tensor | None:
+    """The gradient of w. Dilated by 2, a convolution is one without dilation of each quarter of an image."""
+    _, padding, by = steps
+    if all(each % by == 0 for each in (padding, *x.shape[2:])):
+        x, g = (torch.cat([each[..., i::by, j::by] for i in range(by) for j in range(by)]) for each in (x, g))
+        steps = 1, padding // by, 1
+    return _backward(x, w, g, steps, groups, (False, True))[1]
+
+
+def _backward(
+    x: Tensor, w: Tensor, g: Tensor, steps: Steps, groups: int, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    pairs, mask = ([each, each] for each in steps), [*needed, False]
+    found = torch.ops.aten.convolution_backward(g, x, w, None, *pairs, False, [0, 0], groups, mask)
+    return cast(tuple[Tensor | None, Tensor | None], found[:2])
+
+
+def _read(x: Tensor, form: Form) -> tuple[Tensor, Steps]:
+    """For each lane the channels that it reads, side by side; and the steps on these.
+
+    With stride and dilation of 2 a convolution reads every second pixel, and of these one behind the other.
+    """
+    steps = form.stride, form.padding, form.dilation
+    by = math.gcd(*steps)
+    x = x[..., ::by, ::by]
+    if form.shared and form.lanes > 1:
+        pixels = x.permute(0, 2, 3, 1).unsqueeze(3)
+        x = pixels.expand(-1, -1, -1, form.lanes, -1).flatten(3).permute(0, 3, 1, 2)
+    return x, (steps[0] // by, steps[1] // by, steps[2] // by)

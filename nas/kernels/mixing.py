@@ -225,21 +225,27 @@ def _composed(terms: Sequence[Term], targets: int) -> Tensor:
     """By PyTorch's own operations; what is wide first, so that sums have the layout of channels-last."""
     total: Tensor | None = None
     for x, weight, lanes, shared, norm in sorted(terms, key=lambda term: term.shared):
-        if shared and norm is not None:
-            x = _normed(x, norm)
-        if shared and total is not None and lanes == tuple(range(targets)):
-            whole = total.unflatten(1, (targets, -1))  # type: ignore[no-untyped-call]
-            scale = weight.to(x.dtype).view(targets, -1, 1, 1)
-            total = torch.addcmul(whole, x.unsqueeze(1), scale).flatten(1, 2)
+        if shared:
+            x = x if norm is None else _normed(x, norm)
+            total = _spread(x, to_targets(weight, lanes, targets).view(targets, -1), total)
             continue
-        if shared or norm is None:
-            y = (torch.cat([x] * len(lanes), 1) if shared else x) * weight.to(x.dtype)[:, None, None]
-        else:
-            y = _normed(x, norm, weight)
+        y = x * weight.to(x.dtype)[:, None, None] if norm is None else _normed(x, norm, weight)
         y = to_targets(y, lanes, targets, 1)
         total = y if total is None else total + y
     assert total is not None
     return total
+
+
+def _spread(x: Tensor, scale: Tensor, total: Tensor | None) -> Tensor:
+    """What is shared, times the scale (targets, channels) of each target, added to the sums."""
+    targets, scale = len(scale), scale.to(x.dtype)
+    if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):  # faster, its gradients above all
+        y = F.conv2d(x, torch.diag_embed(scale).view(-1, x.shape[1], 1, 1))
+        return y if total is None else total + y
+    if total is None:
+        total = torch.zeros_like(torch.cat([x] * targets, 1))
+    whole = total.unflatten(1, (targets, -1))  # type: ignore[no-untyped-call]
+    return torch.addcmul(whole, x.unsqueeze(1), scale[..., None, None]).flatten(1, 2)
 
 
 def _normed(x: Tensor, norm: Norm, weight: Tensor | None = None) -> Tensor:

@@ -222,10 +222,11 @@ class Group:
         read = first.part(x) if isinstance(first, Partial) else x
         values = [value for part in self.parts for value in part(read, weights)]
         found = summed(values, len(self._busy))
-        nothing = found[0].new_zeros(()).expand_as(found[0])
-        mixed = [nothing] * len(self.mixtures)
-        for place, each in zip(self._busy, found, strict=True):
-            mixed[place] = each
+        mixed = list(found)
+        if len(found) < len(self.mixtures):
+            mixed = [found[0].new_zeros(()).expand_as(found[0])] * len(self.mixtures)
+            for place, each in zip(self._busy, found, strict=True):
+                mixed[place] = each
         return [
             mixture.beside(own, x, weights) if isinstance(mixture, Partial) else own
             for mixture, own in zip(self.mixtures, mixed, strict=True)

@@ -250,7 +250,7 @@ def convolved(x: Tensor, layers: Sequence[nn.Conv2d], *, shared: bool) -> Tensor
     first, lanes = layers[0], len(layers)
     weight = joined([layer.weight for layer in layers])
     form = _depthwise(first, lanes, shared) or _pointwise(first, lanes, shared)
-    if form is not None and convolution.usable(x, weight, form):
+    if isinstance(form, convolution.Depthwise) or (form and convolution.usable(x, weight, form)):
         return convolution.convolved(x, weight, form)
     bias = None if first.bias is None else joined([layer.bias for layer in layers])  # type: ignore[misc]
     groups = first.groups if shared and first.groups == 1 else lanes * first.groups
@@ -259,8 +259,8 @@ def convolved(x: Tensor, layers: Sequence[nn.Conv2d], *, shared: bool) -> Tensor
     return F.conv2d(x, weight, bias, first.stride, first.padding, first.dilation, groups)
 
 
-def _depthwise(layer: nn.Conv2d, lanes: int, shared: bool) -> convolution.Form | None:
-    """Convolutions like this one as a compiled kernel takes them, if it does."""
+def _depthwise(layer: nn.Conv2d, lanes: int, shared: bool) -> convolution.Depthwise | None:
+    """Convolutions like this one, if they go channel by channel and along both sides alike."""
     channels, (kernel, other) = layer.in_channels, layer.kernel_size
     square = kernel == other > 1 and all(
         isinstance(each, tuple) and each[0] == each[1]
@@ -272,7 +272,7 @@ def _depthwise(layer: nn.Conv2d, lanes: int, shared: bool) -> convolution.Form |
     return convolution.Depthwise(lanes, channels, shared, kernel, layer.stride[0], padding, layer.dilation[0])
 
 
-def _pointwise(layer: nn.Conv2d, lanes: int, shared: bool) -> convolution.Form | None:
+def _pointwise(layer: nn.Conv2d, lanes: int, shared: bool) -> convolution.Pointwise | None:
     """Convolutions of 1x1 as a compiled kernel takes them; alone, or of one tensor, PyTorch's are fast."""
     dense = (layer.kernel_size, layer.stride, layer.padding) == ((1, 1), (1, 1), (0, 0)) and layer.groups == 1
     if not dense or layer.bias is not None or shared or lanes == 1:
