@@ -39,7 +39,8 @@ TINY_RANDOM = [*TINY_SEARCH, "strategy=random", "strategy.epochs=1", "budget=3tr
 # `enas_micro`, and networks of the same authors, or of the same blocks in larger numbers.
 LARGE = (
     *("nasnet", "amoebanet", "pnas"),
-    *("senet154", "inception_v2", "inception_v3", "inception_resnet", "xception", "nas_imagenet"),
+    *("senet154", "inception_v2", "inception_v3", "inception_v4", "inception_resnet", "xception"),
+    "nas_imagenet",
     *("condconv_efficientnet", "nonlocal_resnet", "sknet"),
 )
 

@@ -87,7 +87,7 @@ def test_the_controller_follows_rewards_beyond_the_moving_baseline_and_entropy(p
     assert last > first + 0.1
 
 
-@pytest.mark.parametrize("chance", [0.4, 0.55])
+@pytest.mark.parametrize("chance", [0.4, pytest.param(0.55, marks=pytest.mark.slow)])
 def test_skip_connections_are_drawn_with_the_chance_that_is_aimed_at(chance: float) -> None:
     """If no path is better than another."""
     arguments: dict[str, Any] = {"policy_lr": 0.05, "skip_chance": chance, "entropy": 0.0}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -115,7 +115,14 @@ def test_what_does_not_fit_is_left_to_pytorch() -> None:
     assert not convolution.usable(images(8, 4), torch.ones(8, 1, 5, 5).double(), inner)
 
 
-@either
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """By the operations that are taken on GPUs."""
+    with build.off(), torch.autocast("cpu"):  # which leaves float64 as it is
+        yield
+
+
+@pytest.mark.parametrize("kernels", [nullcontext, build.off, elsewhere])
 def test_sums_of_normalised_values(kernels: Callable[[], AbstractContextManager[None]]) -> None:
     """Wide and shared, normalised or not, several lanes of a term for one target; and without the kernel."""
     channels, targets = 6, 3

@@ -114,7 +114,10 @@ def assert_same_bits(run: Path, reference: Path) -> None:
     assert not list(run.rglob("*.part"))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=pytest.mark.slow if kind == "darts" else ()) for kind in KINDS],
+)
 def reference(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path, float]:

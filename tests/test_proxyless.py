@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 import torch
+from conftest import over
 from test_progressive import batch, prepared, task
 
 from nas.counting import Latencies, cost
@@ -61,7 +62,9 @@ def test_options_that_were_not_drawn_keep_their_probabilities(name: str, strengt
 
 
 @pytest.mark.parametrize("kind", [Proxyless, GDAS])
-@pytest.mark.parametrize("name", ["nasbench201", "enas_micro", "pnas", "resnet_elastic", "mobile", "chain"])
+@pytest.mark.parametrize(
+    "name", over(["nasbench201", "enas_micro", "pnas", "resnet_elastic", "mobile", "chain"])
+)
 def test_a_step_of_the_weights_trains_what_its_path_uses(kind: type[Differentiable], name: str) -> None:
     """Nothing else has a gradient, or statistics that move: one of several rows, depths, widths. But for what
     may be a loose end, which tells the shape.

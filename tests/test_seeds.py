@@ -14,7 +14,7 @@ from nas.run import events
 SEARCH = ["search", *sets([*TINY_RANDOM, "controls=1"])]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_seeds_are_searches_of_their_own(nas: Command, tmp_path: Path, workers: int) -> None:
     """Each is what one search with its seed is, and the document tells mean and deviation over them."""
     ended = nas(*SEARCH, "--seeds", 2, "--workers", workers, "--seed", 5, "--run", "r", "--json", "--quiet")

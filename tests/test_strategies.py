@@ -20,7 +20,10 @@ from nas.search_space.listed import Listed
 from nas.strategies import STRATEGIES, AskTell, Report, Task
 
 BLACK_BOX = sorted(name for name, made in STRATEGIES.items() if issubclass(made, AskTell))
-SETTINGS: dict[str, dict[str, Any]] = {"zero_cost": {"candidates": 20}}  # of the laws, to be quick
+SETTINGS: dict[str, dict[str, Any]] = {  # of the laws, to be quick
+    "zero_cost": {"candidates": 20},
+    "predictor": {"mutations": 40, "samples": 10, "epochs": 2},
+}
 LONG = {"gp", "zero_cost"}  # seconds a search
 MODELS = {"bohb", "brute_force", "pnas", "predictor"}  # seconds for hundreds of trials
 EITHER = [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in BLACK_BOX]
@@ -152,8 +155,14 @@ def test_equal_seeds_give_equal_searches_and_others_do_not(name: str) -> None:
         assert found[0] != found[2]
 
 
-@pytest.mark.parametrize("name", BLACK_BOX)
-@pytest.mark.parametrize("fails", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize(
+    ("name", "fails"),
+    [
+        pytest.param(name, fails, marks=pytest.mark.slow if fails == 0.4 and name in {*LONG, *MODELS} else ())
+        for name in BLACK_BOX
+        for fails in (0.0, 0.4, 1.0)
+    ],
+)
 def test_a_space_of_few_networks_comes_to_an_end(name: str, fails: float) -> None:
     """Five architectures: each is evaluated at most once a fidelity, and the search ends by itself."""
     made = space("chain", layers=1, channels=4)
@@ -168,7 +177,10 @@ def test_a_space_of_few_networks_comes_to_an_end(name: str, fails: float) -> Non
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow if name in {*LONG, *MODELS} else ()) for name in BLACK_BOX],
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in {*LONG, *MODELS, "ppo", "reinforce"} else ())
+        for name in BLACK_BOX
+    ],
 )
 def test_all_members_of_a_list_are_found(name: str) -> None:
     """A table may have a few architectures of a large space: a search goes through all of them."""
@@ -219,7 +231,7 @@ def nasbench201() -> Table:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in LONG or name == "predictor" else ())
+        pytest.param(name, marks=pytest.mark.slow if name in {*LONG, "nsga3", "pnas", "predictor"} else ())
         for name in BLACK_BOX
         if name not in ("exhaustive", "brute_force")
     ],

@@ -154,10 +154,11 @@ def convolved(x: Tensor, weight: Tensor, form: Form) -> Tensor:
     """Convolutions of x (batch, channels, height, width), which hold the channels of all lanes side by side,
     or of one that they share; sizes are those of `form.sizes`. Differentiable any number of times.
     """
-    device, compiled = x.device.type, usable(x, weight, form)
-    if torch.is_autocast_enabled(device) and not compiled:
-        x, weight = (each.to(torch.get_autocast_dtype(device)) for each in (x, weight))
-    found: Tensor = _Product.apply("y", form, x.shape, compiled, x, weight)  # type: ignore[no-untyped-call]
+    device, library = x.device.type, usable(x, weight, form)
+    if torch.is_autocast_enabled(device) and not library:
+        kind = torch.get_autocast_dtype(device)
+        x, weight = (each.to(kind) if each.dtype == torch.float32 else each for each in (x, weight))
+    found: Tensor = _Product.apply("y", form, x.shape, library, x, weight)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -165,16 +166,14 @@ class _Product(torch.autograd.Function):
     """One of x, w and y, of the two others in that order: y itself, or what x or w get of a gradient of y.
 
     The sum of y * (w convolved with x) is linear in each of the three; these are its derivatives, and theirs
-    are the same again. `size`: of x. `compiled`: by a library.
+    are the same again. `size`: of x. `library`: by one, not by PyTorch's operations.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, wanted: str, form: Form, size: torch.Size, compiled: bool, *given: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, wanted: str, form: Form, size: torch.Size, library: bool, *given: Tensor) -> Tensor:
         ctx.save_for_backward(*given)
-        ctx.wanted, ctx.form, ctx.size, ctx.compiled = wanted, form, size, compiled
-        if not compiled:
+        ctx.wanted, ctx.form, ctx.size, ctx.library = wanted, form, size, library
+        if not library:
             return _composed(wanted, form, size, given)
         known, sizes = [name for name in TENSORS if name != wanted], form.sizes(size)
         one, other = (
@@ -189,14 +188,14 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         form, needs, none = ctx.form, ctx.needs_input_grad[4:], (None,) * 4
-        if ctx.wanted == "y" and not ctx.compiled and not torch.is_grad_enabled():
+        if ctx.wanted == "y" and not ctx.library and not torch.is_grad_enabled():
             return *none, *_gradients(ctx.saved_tensors, gradient, form, needs)
         known = [name for name in TENSORS if name != ctx.wanted]
         tensors = {**dict(zip(known, ctx.saved_tensors, strict=True)), ctx.wanted: gradient}
         found = []
         for name, needed in zip(known, needs, strict=True):
             others = [tensors[other] for other in TENSORS if other != name]
-            product = _Product.apply(name, form, ctx.size, ctx.compiled, *others) if needed else None  # type: ignore[no-untyped-call]
+            product = _Product.apply(name, form, ctx.size, ctx.library, *others) if needed else None  # type: ignore[no-untyped-call]
             found.append(product)
         return *none, *found
 
