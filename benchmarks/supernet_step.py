@@ -42,7 +42,9 @@ SCALES: dict[str, dict[str, Any]] = {
     "mobile": {"width": 0.5},
 }
 NAMES = ("plain", "fused", "compiled")
-FREE = ("empty", "detach", "alias", "_unsafe_view", "_local_scalar", "record_function", "lift_fresh", "new_empty")
+FREE = (
+    "empty", "detach", "alias", "_unsafe_view", "_local_scalar", "record_function", "lift_fresh", "new_empty",
+)  # fmt: skip
 CALLS = [(convolution, "_call"), (mixing, "_call")]  # of compiled kernels
 
 

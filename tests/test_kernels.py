@@ -80,6 +80,22 @@ def test_convolutions(form: Form, size: int, kernels: Callable[[], AbstractConte
         assert_same_derivatives(ours, theirs, [x, weight])
 
 
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_convolutions_within_a_compiled_function(backend: str) -> None:
+    """Where no library is called."""
+    x, weight = operands(form := Depthwise(3, 16, True, 5, 2, 4, 2))
+    function = torch.compile(convolution.convolved, backend=backend, fullgraph=True)
+    ours, theirs = function(x, weight, form), by_pytorch(x, weight, form)
+    found = [torch.autograd.grad(y.square().sum(), [x, weight]) for y in (ours, theirs)]
+    torch.testing.assert_close(*found)
+
+
+def test_convolutions_without_values() -> None:
+    form = Depthwise(3, 16, True, 5, 2, 4, 2)
+    x, weight = (each.to("meta") for each in operands(form))
+    assert convolution.convolved(x, weight, form).shape == by_pytorch(x, weight, form).shape
+
+
 @compiler
 @pytest.mark.parametrize(
     "form",

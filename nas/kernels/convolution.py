@@ -4,7 +4,7 @@ any.
 PyTorch's gradients of depthwise convolutions with kernels of 5 or with dilation take several times as long as
 they have to on CPUs, lanes that share their input need a copy of it each, and its grouped convolutions of 1x1
 are made for wider groups. Without kernels the copies are made again for the gradient instead of being kept,
-and the gradient of a dilated convolution's input is a convolution as well.
+what a stride leaves out is not read, and on CPUs gradients of dilated convolutions are computed otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,6 @@ WIDEST = 64  # channels of a pointwise lane: PyTorch is as fast with wider ones
 TENSORS = ("x", "w", "y")
 FUNCTIONS = {"y": "forward", "x": "input_gradient", "w": "weight_gradient"}
 Sizes = dict[str, tuple[int, ...]]
-Steps = tuple[int, int, int]  # stride, padding, dilation
 
 
 class Form(Protocol):
@@ -108,16 +108,17 @@ class Depthwise(NamedTuple):
         return True
 
 
-class Pointwise(NamedTuple):
+@dataclass(frozen=True)
+class Pointwise:
     """`lanes` convolutions of 1x1, of `channels` to `out` channels each; none reads those of another."""
 
     lanes: int
     channels: int
     out: int
-    shared: bool = False
-    stride: int = 1
-    padding: int = 0
-    dilation: int = 1
+    shared: ClassVar = False
+    stride: ClassVar = 1
+    padding: ClassVar = 0
+    dilation: ClassVar = 1
 
     @property
     def library(self) -> str:
@@ -155,7 +156,10 @@ def convolved(x: Tensor, weight: Tensor, form: Form) -> Tensor:
     or of one that they share; sizes are those of `form.sizes`. Differentiable any number of times.
     """
     device, library = x.device.type, usable(x, weight, form)
-    if torch.is_autocast_enabled(device) and not library:
+    if not library and form.dilation == 1 and (not form.shared or form.lanes == 1):  # nothing to be gained
+        return F.conv2d(x, weight, None, form.stride, form.padding, 1, form.groups)
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if autocast and not library:
         kind = torch.get_autocast_dtype(device)
         x, weight = (each.to(kind) if each.dtype == torch.float32 else each for each in (x, weight))
     found: Tensor = _Product.apply("y", form, x.shape, library, x, weight)  # type: ignore[no-untyped-call]
@@ -189,7 +193,8 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         form, needs, none = ctx.form, ctx.needs_input_grad[4:], (None,) * 4
         if ctx.wanted == "y" and not ctx.library and not torch.is_grad_enabled():
-            return *none, *_gradients(ctx.saved_tensors, gradient, form, needs)
+            x, w = ctx.saved_tensors
+            return *none, *_gradients(x, w, gradient, form, needs)
         known = [name for name in TENSORS if name != ctx.wanted]
         tensors = {**dict(zip(known, ctx.saved_tensors, strict=True)), ctx.wanted: gradient}
         found = []
@@ -212,70 +217,80 @@ def _call(name: str, form: Form, tensors: tuple[Tensor, Tensor, Tensor], sizes: 
 
 def _composed(wanted: str, form: Form, size: torch.Size, given: Sequence[Tensor]) -> Tensor:
     """By PyTorch's own operations."""
+    first, second = given
     if wanted == "y":
-        x, w = given
-        read, steps = _read(x, form)
-        return F.conv2d(read, w, None, *steps, form.groups)
-    first, g = given
+        _, stride, padding, dilation = _steps(form)
+        return F.conv2d(_read(first, form), second, None, stride, padding, dilation, form.groups)
+    sizes, needed = form.sizes(size), (wanted == "x", wanted == "w")
     if wanted == "x":
-        both = g.new_empty(()).expand(form.sizes(size)["x"]), first
+        found = _gradients(second.new_empty(()).expand(sizes["x"]), first, second, form, needed)
     else:
-        both = first, g.new_empty(form.sizes(size)["w"])
-    found = _gradients(both, g, form, (wanted == "x", wanted == "w"))
-    return cast(Tensor, found["xw".index(wanted)])
+        found = _gradients(first, second.new_empty(sizes["w"]), second, form, needed)
+    return cast(Tensor, found[TENSORS.index(wanted)])
 
 
 def _gradients(
-    of: Sequence[Tensor], g: Tensor, form: Form, needed: Sequence[bool]
+    x: Tensor, w: Tensor, g: Tensor, form: Form, needed: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of x and w."""
-    x, w = of
-    read, steps = _read(x, form)
-    stride, padding, dilation = steps
+    """Of x and w; of what is not needed, the shape is read alone."""
+    by, stride, padding, dilation = _steps(form)
+    read = _read(x, form) if needed[1] else _shape(x, form)
     beyond = dilation * (w.shape[2] - 1) - padding
     if g.device.type == "cpu" and stride == 1 < dilation and beyond >= 0:  # slow in PyTorch
         dx = F.conv2d(g, w.flip(2, 3), None, 1, beyond, dilation, form.groups) if needed[0] else None
-        dw = _undilated(read, w, g, steps, form.groups) if needed[1] else None
+        dw = _in_parts(read, w, g, padding, dilation, form.groups) if needed[1] else None
     else:
-        dx, dw = _backward(read, w, g, steps, form.groups, needed)
+        dx, dw = _backward(read, w, g, (stride, padding, dilation), form.groups, needed)
     if dx is None:
         return None, dw
     if form.shared:
         first, *others = dx.chunk(form.lanes, 1)
         dx = sum(others, first)  # on CPUs faster than a sum over a dimension
-    if dx.shape == x.shape:
+    if by == 1:
         return dx, dw
-    whole, by = torch.zeros_like(x, memory_format=LAST), form.stride // stride
+    whole = torch.zeros_like(x, memory_format=LAST)
     whole[..., ::by, ::by] = dx
     return whole, dw
 
 
-def _undilated(x: Tensor, w: Tensor, g: Tensor, steps: Steps, groups: int) -> Tensor | None:
-    """The gradient of w. Dilated by 2, a convolution is one without dilation of each quarter of an image."""
-    _, padding, by = steps
-    if all(each % by == 0 for each in (padding, *x.shape[2:])):
-        x, g = (torch.cat([each[..., i::by, j::by] for i in range(by) for j in range(by)]) for each in (x, g))
-        steps = 1, padding // by, 1
-    return _backward(x, w, g, steps, groups, (False, True))[1]
+def _in_parts(x: Tensor, w: Tensor, g: Tensor, padding: int, by: int, groups: int) -> Tensor | None:
+    """The gradient of w. Every second row and column, and the others between, are images of their own for a
+    dilation of 2, over which the convolution has none; if sides and padding come out even.
+    """
+    if any(each % by for each in (padding, *x.shape[2:])):
+        return _backward(x, w, g, (1, padding, by), groups, (False, True))[1]
+    x, g = (torch.cat([each[..., i::by, j::by] for i in range(by) for j in range(by)]) for each in (x, g))
+    return _backward(x, w, g, (1, padding // by, 1), groups, (False, True))[1]
 
 
 def _backward(
-    x: Tensor, w: Tensor, g: Tensor, steps: Steps, groups: int, needed: Sequence[bool]
+    x: Tensor, w: Tensor, g: Tensor, steps: Sequence[int], groups: int, needed: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     pairs, mask = ([each, each] for each in steps), [*needed, False]
     found = torch.ops.aten.convolution_backward(g, x, w, None, *pairs, False, [0, 0], groups, mask)
     return cast(tuple[Tensor | None, Tensor | None], found[:2])
 
 
-def _read(x: Tensor, form: Form) -> tuple[Tensor, Steps]:
-    """For each lane the channels that it reads, side by side; and the steps on these.
+def _steps(form: Form) -> tuple[int, int, int, int]:
+    """Which pixels are read: every n-th one; and stride, padding and dilation on these."""
+    by = math.gcd(form.stride, form.padding, form.dilation)
+    return by, form.stride // by, form.padding // by, form.dilation // by
 
-    With stride and dilation of 2 a convolution reads every second pixel, and of these one behind the other.
-    """
-    steps = form.stride, form.padding, form.dilation
-    by = math.gcd(*steps)
+
+def _read(x: Tensor, form: Form) -> Tensor:
+    """For each lane the pixels that it reads, side by side."""
+    by, *_ = _steps(form)
     x = x[..., ::by, ::by]
-    if form.shared and form.lanes > 1:
-        pixels = x.permute(0, 2, 3, 1).unsqueeze(3)
-        x = pixels.expand(-1, -1, -1, form.lanes, -1).flatten(3).permute(0, 3, 1, 2)
-    return x, (steps[0] // by, steps[1] // by, steps[2] // by)
+    if not form.shared or form.lanes == 1:
+        return x
+    pixels = x.permute(0, 2, 3, 1).unsqueeze(3)
+    return pixels.expand(-1, -1, -1, form.lanes, -1).flatten(3).permute(0, 3, 1, 2)
+
+
+def _shape(x: Tensor, form: Form) -> Tensor:
+    """Of the shape of what is read, without its values."""
+    by, *_ = _steps(form)
+    batch, channels, height, width = x[..., ::by, ::by].shape
+    wide = channels * (form.lanes if form.shared else 1)
+    size = (batch, wide, height, width)
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=LAST)

@@ -19,6 +19,7 @@ from nas.kernels import build
 from nas.kernels.build import TYPES, compiled
 
 LAST = torch.channels_last
+NARROW = 32  # channels that CPUs spread faster by a convolution, its gradients above all
 
 
 class Norm(NamedTuple):
@@ -239,7 +240,8 @@ def _composed(terms: Sequence[Term], targets: int) -> Tensor:
 def _spread(x: Tensor, scale: Tensor, total: Tensor | None) -> Tensor:
     """What is shared, times the scale (targets, channels) of each target, added to the sums."""
     targets, scale = len(scale), scale.to(x.dtype)
-    if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):  # faster, its gradients above all
+    here = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    if here and targets > 1 and x.shape[1] <= NARROW and not torch.compiler.is_compiling():
         y = F.conv2d(x, torch.diag_embed(scale).view(-1, x.shape[1], 1, 1))
         return y if total is None else total + y
     if total is None:

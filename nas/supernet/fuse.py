@@ -222,7 +222,7 @@ class Group:
         read = first.part(x) if isinstance(first, Partial) else x
         values = [value for part in self.parts for value in part(read, weights)]
         found = summed(values, len(self._busy))
-        mixed = list(found)
+        mixed: Sequence[Tensor] = found
         if len(found) < len(self.mixtures):
             mixed = [found[0].new_zeros(()).expand_as(found[0])] * len(self.mixtures)
             for place, each in zip(self._busy, found, strict=True):

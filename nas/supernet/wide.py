@@ -250,7 +250,7 @@ def convolved(x: Tensor, layers: Sequence[nn.Conv2d], *, shared: bool) -> Tensor
     first, lanes = layers[0], len(layers)
     weight = joined([layer.weight for layer in layers])
     form = _depthwise(first, lanes, shared) or _pointwise(first, lanes, shared)
-    if isinstance(form, convolution.Depthwise) or (form and convolution.usable(x, weight, form)):
+    if form is not None:
         return convolution.convolved(x, weight, form)
     bias = None if first.bias is None else joined([layer.bias for layer in layers])  # type: ignore[misc]
     groups = first.groups if shared and first.groups == 1 else lanes * first.groups
@@ -273,7 +273,7 @@ def _depthwise(layer: nn.Conv2d, lanes: int, shared: bool) -> convolution.Depthw
 
 
 def _pointwise(layer: nn.Conv2d, lanes: int, shared: bool) -> convolution.Pointwise | None:
-    """Convolutions of 1x1 as a compiled kernel takes them; alone, or of one tensor, PyTorch's are fast."""
+    """Convolutions of 1x1, each of its own channels; alone, or of one tensor, PyTorch's are fast."""
     dense = (layer.kernel_size, layer.stride, layer.padding) == ((1, 1), (1, 1), (0, 0)) and layer.groups == 1
     if not dense or layer.bias is not None or shared or lanes == 1:
         return None
