@@ -88,6 +88,7 @@ def test_convolutions_within_a_compiled_function(backend: str) -> None:
     ours, theirs = function(x, weight, form), by_pytorch(x, weight, form)
     found = [torch.autograd.grad(y.square().sum(), [x, weight]) for y in (ours, theirs)]
     torch.testing.assert_close(*found)
+    torch.testing.assert_close(function(x.detach(), weight.detach(), form), theirs)
 
 
 def test_convolutions_without_values() -> None:

@@ -262,7 +262,6 @@ def test_steps_are_compiled_once(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.allclose(*found, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_options_that_are_given_up_are_compiled_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not in each epoch after that, whatever is evaluated between."""
     counter = CompileCounter()

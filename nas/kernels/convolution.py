@@ -162,6 +162,8 @@ def convolved(x: Tensor, weight: Tensor, form: Form) -> Tensor:
     if autocast and not library:
         kind = torch.get_autocast_dtype(device)
         x, weight = (each.to(kind) if each.dtype == torch.float32 else each for each in (x, weight))
+    if not library and not (x.requires_grad or weight.requires_grad):  # torch.compile takes no function then
+        return _composed("y", form, x.shape, (x, weight))
     found: Tensor = _Product.apply("y", form, x.shape, library, x, weight)  # type: ignore[no-untyped-call]
     return found
 
